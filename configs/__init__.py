@@ -1,0 +1,1 @@
+"""Configurations read once into frozen dataclasses."""
