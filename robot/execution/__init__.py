@@ -1,0 +1,1 @@
+"""From a policy's action to joint commands and gripper force."""

@@ -1,0 +1,187 @@
+"""The part of a pick that the policy drives: from the pre-grasp until the hold is confirmed.
+
+Training environment, evaluation and deployment all act through :class:`GraspLoop`, so that the
+same observation, the same servo and the same verdict on the outcome hold everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.load import bounded
+from robot.execution.action import DEFAULT_SCALE, ActionScale, to_twist
+from robot.execution.gripper import GripperController
+from robot.execution.servo import CartesianServo
+from robot.kinematics import Kinematics
+from robot.limits import RobotLimits
+from robot.observation import Target, observe
+from robot.types import GraspCandidate, GripperCommand, GripperState, ObjectState, Pose
+
+Array = NDArray[np.float64]
+
+TICKS = 12
+"""Control ticks (240 Hz) of one policy step (20 Hz)."""
+
+
+@dataclass(frozen=True)
+class GraspLoopConfig:
+    """When the policy takes over and when its part is done.
+
+    Attributes:
+        pregrasp_m: how far out along the approach the policy takes over.
+        lift_m: how far above the grasp the object is lifted.
+        hold_steps_n: policy steps for which contact must last at the top.
+        timeout_s: longest time the policy may act.
+        stray_m: farther than this to the side of the grasp, the attempt has failed.
+    """
+
+    pregrasp_m: float = bounded(0.10, 0.02, 0.3)
+    lift_m: float = bounded(0.22, 0.02, 0.6)
+    hold_steps_n: int = bounded(3, 1, 100)
+    timeout_s: float = bounded(5.0, 0.5, 60.0)
+    stray_m: float = bounded(0.12, 0.01, 1.0)
+
+
+class Outcome(Enum):
+    """How the policy's part stands, judged by the robot's own readings."""
+
+    RUNNING = "running"
+    HELD = "held"
+    MISSED = "missed"
+    STRAYED = "strayed"
+    TIMEOUT = "timeout"
+
+
+class GraspLoop:
+    """Observation in, joint references out, and whether the policy's part is done.
+
+    Args:
+        limits: of the arm.
+        kinematics: of the arm; this loop's own instance.
+        servo: follows Cartesian velocities.
+        gripper: turns openings into commands and finger readings into contact.
+        config: see :class:`GraspLoopConfig`.
+        scale: what an action of 1 means.
+    """
+
+    def __init__(
+        self,
+        limits: RobotLimits,
+        kinematics: Kinematics,
+        servo: CartesianServo,
+        gripper: GripperController,
+        config: GraspLoopConfig | None = None,
+        scale: ActionScale = DEFAULT_SCALE,
+    ) -> None:
+        self.limits = limits
+        self.kinematics = kinematics
+        self.servo = servo
+        self.gripper = gripper
+        self.config = config or GraspLoopConfig()
+        self.scale = scale
+
+    @classmethod
+    def make(cls, limits: RobotLimits, config: GraspLoopConfig | None = None) -> GraspLoop:
+        """With its own kinematics, servo and gripper, all as configured by default."""
+        kinematics = Kinematics(limits)
+        return cls(
+            limits,
+            kinematics,
+            CartesianServo(kinematics, limits),
+            GripperController(limits.gripper),
+            config,
+        )
+
+    def pregrasp(self, candidate: GraspCandidate) -> Pose:
+        """``X_world_tool0`` from which the policy takes over."""
+        pose = candidate.X_world_grasp
+        out = pose.position_m - pose.rotation[:, 2] * self.config.pregrasp_m
+        return Pose("world", self.limits.tool_frame, out, pose.quat_xyzw)
+
+    def begin(
+        self,
+        candidate: GraspCandidate,
+        obj: ObjectState | None,
+        q: Array,
+        opening_m: float,
+        now_s: float,
+    ) -> None:
+        """Start on a candidate, the arm at rest at joints (n,) rad, the fingers open so far."""
+        self.target = Target.make(candidate, obj)
+        self.previous_action = np.zeros(5, dtype=np.float32)
+        self.gripper_state = GripperState(opening_m, 0.0)
+        self.commanded_opening_m = candidate.opening_m
+        self._twist = np.zeros(6)
+        self.servo.reset(q)
+        self.gripper.reset()
+        self._begun_s = now_s
+        self._held_steps = 0
+
+    def feel(self, opening_m: float, force_n: float) -> GripperState:
+        """Take in the fingers' readings of one control tick."""
+        self.gripper_state = self.gripper.update(opening_m, force_n, self.commanded_opening_m)
+        return self.gripper_state
+
+    def observe(self, q: Array, qd: Array, now_s: float) -> NDArray[np.float32]:
+        """The policy's observation for measured joints (n,) rad and rad/s."""
+        self._X_world_tool = self.kinematics.forward_matrix(q)
+        velocity = self.kinematics.jacobian(q) @ qd
+        return observe(
+            self._X_world_tool,
+            velocity,
+            self.gripper_state,
+            self.previous_action,
+            self.target,
+            now_s,
+        )
+
+    def act(self, action: NDArray[np.float32]) -> GripperCommand:
+        """Take in the policy's action (5,); what the gripper is to do meanwhile.
+
+        A NaN in it leaves the gripper as it was and reaches the supervisor as NaN joints.
+        """
+        self._twist, opening_m = to_twist(action, self.target.rotation, self.scale)
+        self.previous_action = np.clip(action, -1.0, 1.0).astype(np.float32)
+        if np.isfinite(opening_m):
+            self.commanded_opening_m = opening_m
+        return self.gripper.command(self.commanded_opening_m)
+
+    def brake(self) -> None:
+        """Let the coming references slow down to a stop; the gripper stays as it is."""
+        self._twist = np.zeros(6)
+
+    @property
+    def moving(self) -> bool:
+        """Whether the references have not come to rest."""
+        return bool(np.abs(self.servo.qd_ref).max() > 1e-3)
+
+    def references(self, ticks: int) -> tuple[Array, Array]:
+        """Joint references (ticks, n) rad and rad/s of the coming ticks under the newest action.
+
+        They keep the servo's own limits; the supervisor still has to pass them. Twelve calls for
+        one tick give what one call for twelve gives.
+        """
+        return self.servo.rollout(self._twist, ticks)
+
+    def outcome(self, now_s: float) -> Outcome:
+        """How the attempt stands after the newest ``observe``."""
+        c = self.config
+        from_grasp = self.target.rotation.T @ (self._X_world_tool[:3, 3] - self.target.position_m)
+        closing = self.commanded_opening_m < self.target.candidate.opening_m - 0.01
+        if -from_grasp[2] >= c.lift_m and closing:
+            if not self.gripper_state.contact:
+                return Outcome.MISSED
+            self._held_steps += 1
+            if self._held_steps >= c.hold_steps_n:
+                return Outcome.HELD
+        else:
+            self._held_steps = 0
+        if np.hypot(from_grasp[0], from_grasp[1]) > c.stray_m or -from_grasp[2] > c.lift_m + 0.15:
+            return Outcome.STRAYED
+        if now_s - self._begun_s >= c.timeout_s:
+            return Outcome.TIMEOUT
+        return Outcome.RUNNING

@@ -1,0 +1,100 @@
+"""Joint velocities cut to what the joints may do, so that they can always still stop in time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.limits import JointLimits
+
+Array = NDArray[np.float64]
+
+
+class JointLimiter:
+    """Keeps position, velocity and acceleration of all joints within limits at every tick.
+
+    Args:
+        joints: the limits.
+        tick_s: period of the control loop.
+        velocity_share: share of the velocity limits to use.
+        acceleration_share: share of the acceleration limits to use.
+        margin_rad: distance to keep from the position limits.
+    """
+
+    def __init__(
+        self,
+        joints: JointLimits,
+        tick_s: float,
+        velocity_share: float = 1.0,
+        acceleration_share: float = 1.0,
+        margin_rad: float = 0.0,
+    ) -> None:
+        self._dt = tick_s
+        self.lower_rad = joints.lower_rad + margin_rad
+        self.upper_rad = joints.upper_rad - margin_rad
+        self._speed = joints.velocity_rad_s * velocity_share
+        self._accel = joints.acceleration_rad_s2 * acceleration_share
+        self._step = self._accel * tick_s
+        # For the fast way out: the change of a tick, the speed, and the positions from which even
+        # full speed can be stopped.
+        stop = self._speed * tick_s + self._speed**2 / (2.0 * self._accel)
+        self._free = list(
+            zip(
+                self._step.tolist(),
+                self._speed.tolist(),
+                (self.lower_rad + stop).tolist(),
+                (self.upper_rad - stop).tolist(),
+                strict=True,
+            )
+        )
+
+    def limit(self, q: Array, qd_last: Array, wanted: Array) -> tuple[Array, float]:
+        """Velocities for the coming tick.
+
+        All of ``wanted`` is scaled so that the tool keeps its direction; then the change since the
+        last tick is scaled; what is left is cut joint by joint, so that braking before a position
+        limit is always possible.
+
+        Args:
+            q: (n,) rad, where the joints are.
+            qd_last: (n,) rad/s of the last tick.
+            wanted: (n,) rad/s.
+
+        Returns:
+            (n,) rad/s (``wanted`` itself when nothing binds), and the share of ``wanted`` in it,
+            in [0, 1].
+        """
+        for position, w, before, (step, speed, low, high) in zip(
+            q.tolist(), wanted.tolist(), qd_last.tolist(), self._free, strict=True
+        ):
+            if not (
+                -step <= w - before <= step and -speed <= w <= speed and low <= position <= high
+            ):
+                break
+        else:
+            return wanted, 1.0
+        up = np.minimum(self._speed, self.stoppable(self.upper_rad - q))
+        down = np.minimum(self._speed, self.stoppable(q - self.lower_rad))
+        room = np.where(wanted > 0, up, down)
+        size = np.abs(wanted)
+        over = size > room
+        target = wanted * float((room[over] / size[over]).min()) if over.any() else wanted
+        change = target - qd_last
+        over = np.abs(change) > self._step
+        if over.any():
+            change = change * float((self._step[over] / np.abs(change[over])).min())
+        qd = np.minimum(np.maximum(qd_last + change, -down), up)
+        qd = np.minimum(np.maximum(qd, qd_last - self._step), qd_last + self._step)
+        norm = float(wanted.dot(wanted))
+        share = float(qd.dot(wanted)) / norm if norm > 0.0 else 1.0
+        return qd, min(max(share, 0.0), 1.0)
+
+    def stoppable(self, room_rad: Array) -> Array:
+        """(n,) rad/s: the highest speeds from which the joints still stop within ``room_rad``.
+
+        The highest v with ``v dt + v²/(2a) <= room``: after one tick at v and braking at a, a joint
+        stops in its room, and the same holds at every later tick.
+        """
+        dt, accel = self._dt, self._accel
+        speed = accel * (np.sqrt(dt * dt + 2.0 * np.maximum(room_rad, 0.0) / accel) - dt)
+        return np.asarray(speed)

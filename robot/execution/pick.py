@@ -1,0 +1,323 @@
+"""A pick from look to put-away, as a sequence of phases over protocols only.
+
+look -> plan -> approach -> (policy) grasp -> carry -> place -> home. The policy acts from the
+pre-grasp until the hold is confirmed; the planner does the rest. Nothing here knows whether the
+robot is real.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.load import bounded
+from robot.errors import PlanningError, SafetyError
+from robot.execution.grasp import TICKS, GraspLoop, Outcome
+from robot.execution.player import Player
+from robot.interface import GraspScorer, Perception, Policy
+from robot.limits import RobotLimits
+from robot.planning.collision import CollisionChecker
+from robot.planning.grasps import GraspPlanner
+from robot.planning.obstacles import Box
+from robot.planning.paths import PathPlanner
+from robot.planning.placing import PlacePlanner, TrayConfig
+from robot.planning.reach import reachable
+from robot.types import GraspCandidate, Look, ObjectState, PickResult, Pose, Trajectory
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PickConfig:
+    """Where things go, and how long things take.
+
+    Attributes:
+        tray: where objects are put away.
+        release_s: time for the fingers to open and the object to fall.
+        tries_n: candidates that are planned for before giving up.
+        retreat_m: the hand rises so far before it goes home after a failed grasp.
+    """
+
+    tray: TrayConfig = TrayConfig()
+    release_s: float = bounded(0.6, 0.0, 10.0)
+    tries_n: int = bounded(8, 1, 100)
+    retreat_m: float = bounded(0.12, 0.0, 0.5)
+
+
+@dataclass(slots=True)
+class GraspAttempt:
+    """What was tried, and how it stands."""
+
+    outcome: str
+    candidate: GraspCandidate | None = None
+    obj: ObjectState | None = None
+    reasons: list[str] = field(default_factory=list)
+    started_s: float = 0.0
+
+    @property
+    def held(self) -> bool:
+        """The robot's own readings say that something is held at the top of the lift."""
+        return self.outcome == Outcome.HELD.value
+
+
+class Picker:
+    """Picks objects and puts them away.
+
+    Args:
+        limits: of the arm.
+        player: sends ticks.
+        loop: the policy's part.
+        perception: looks.
+        policy: acts in the policy's part.
+        planner: proposes candidates.
+        config: see :class:`PickConfig`.
+        scorer: rates candidates, where there is one.
+        seed: of the planners' choices.
+        on_step: called after each policy step with (observation, action).
+    """
+
+    def __init__(
+        self,
+        limits: RobotLimits,
+        player: Player,
+        loop: GraspLoop,
+        perception: Perception,
+        policy: Policy,
+        planner: GraspPlanner | None = None,
+        config: PickConfig | None = None,
+        scorer: GraspScorer | None = None,
+        seed: int = 0,
+        on_step: Callable[[NDArray[np.float32], NDArray[np.float32]], None] | None = None,
+    ) -> None:
+        self.limits = limits
+        self.player = player
+        self.loop = loop
+        self.perception = perception
+        self.policy = policy
+        self.config = config or PickConfig()
+        self.planner = planner or GraspPlanner(limits.gripper)
+        self.scorer = scorer
+        self.checker = CollisionChecker(limits, loop.kinematics)
+        self.paths = PathPlanner(limits, loop.kinematics, self.checker, seed)
+        self.on_step = on_step
+        self.placing = PlacePlanner(loop.kinematics, self.checker, self.paths, self.config.tray)
+        self.begin_episode(seed)
+
+    def begin_episode(self, seed: int) -> None:
+        """Forget earlier attempts and start the planners' choices from ``seed``."""
+        self._rng = np.random.default_rng(seed)
+        self.paths.seed = seed % (2**31)
+        self._failed: list[tuple[Array, float]] = []
+        self._placed = 0
+        self._scene: Look | None = None
+        self.player.sync()
+        self.player.open(self.limits.gripper.max_opening_m)
+
+    # Phases ---------------------------------------------------------------------------------
+
+    def look(self) -> Look:
+        """Look at the table from where the arm is now."""
+        self.player.phase = "look"
+        look = self.perception.look()
+        if self.player.log is not None:
+            self.player.log.look(look.frames, look.detections, look.objects, look.stamp_s)
+        return look
+
+    def grasp(self, look: Look) -> GraspAttempt:
+        """Plan for the best candidate that can be reached, go there, and let the policy grasp."""
+        self._scene = look
+        attempt = GraspAttempt("no_candidate", started_s=self.player.clock.now_s())
+        candidates = self._candidates(look)
+        if not candidates:
+            attempt.reasons.append("no place on any object fits between the fingers from above")
+        for candidate in candidates[: self.config.tries_n]:
+            try:
+                chosen, path = self._approach(candidate, look)
+            except PlanningError as error:
+                attempt.outcome = "no_path"
+                attempt.reasons.append(str(error))
+                continue
+            attempt.candidate = chosen
+            attempt.obj = next((o for o in look.objects if o.object_id == chosen.object_id), None)
+            if self.player.log is not None:
+                self.player.log.plan(candidates, path, chosen)
+            self.player.phase = "approach"
+            self.player.open(chosen.opening_m)
+            self.player.play(path)
+            attempt.outcome = self._policy_part(chosen, attempt.obj).value
+            if not attempt.held:
+                self._remember(chosen)
+            return attempt
+        if self.player.log is not None:
+            self.player.log.plan(candidates, None)
+        return attempt
+
+    def hold(self, seconds: float) -> None:
+        """Stand still with what is held."""
+        self.player.phase = "hold"
+        self.player.hold(seconds)
+
+    def rise(self, height_m: float) -> None:
+        """Straight up by ``height_m``, as far as the arm reaches.
+
+        Raises:
+            PlanningError: not even half of it can be reached.
+        """
+        self.player.phase = "carry"
+        q = self.player.q_sent
+        here = self.loop.kinematics.forward(q)
+        error: PlanningError | None = None
+        for share in (1.0, 0.75, 0.5):
+            up = here.position_m + np.array([0, 0, share * height_m])
+            goal = Pose("world", here.child, up, here.quat_xyzw)
+            try:
+                self.player.play(self.paths.straight(q, goal, speed_m_s=0.3, check=False))
+            except PlanningError as problem:
+                error = problem
+                continue
+            return
+        raise error or PlanningError("rise: no way up")
+
+    def put_away(self, attempt: GraspAttempt) -> PickResult:
+        """Carry what is held to the tray and let it go there."""
+        self.player.phase = "carry"
+        candidate = attempt.candidate
+        object_id = -1 if candidate is None else candidate.object_id
+
+        def result(success: bool, category: str, detail: str = "") -> PickResult:
+            taken = self.player.clock.now_s() - attempt.started_s
+            return PickResult(success, category, object_id, taken, detail)
+
+        if candidate is None:
+            return result(False, "no_candidate", "; ".join(attempt.reasons))
+        self._set_scene(self._scene, candidate)
+        self.checker.set_hand(self.player.state.gripper.opening_m)
+        try:
+            self.player.play(
+                self.placing.path(self.player.q_sent, candidate, attempt.obj, self._placed)
+            )
+        except PlanningError as error:
+            self.release()
+            return result(False, "no_path_to_tray", str(error))
+        kept = self.loop.gripper_state.contact
+        self.player.phase = "place"
+        self.release()
+        if not kept:
+            self._remember(candidate)
+            return result(False, "lost_on_the_way", "the fingers closed on nothing while carrying")
+        self._placed += 1
+        return result(True, "success")
+
+    def release(self) -> None:
+        """Open the hand and wait for what was in it to fall."""
+        self.player.open(self.limits.gripper.max_opening_m)
+        self.player.hold(self.config.release_s)
+
+    def home(self) -> None:
+        """Back to where the arm looks from, with the hand open.
+
+        Raises:
+            PlanningError: no way home was found.
+        """
+        self.player.phase = "home"
+        self.player.open(self.limits.gripper.max_opening_m)
+        q = self.player.q_sent
+        here = self.loop.kinematics.forward(q)
+        if here.position_m[2] < self.config.retreat_m + 0.1:
+            self.player.hold(0.3)
+            self.rise(self.config.retreat_m)
+            self.player.phase = "home"
+            q = self.player.q_sent
+        self.checker.set_hand()
+        self._set_scene(self._scene, None)
+        self.player.play(self.paths.to_joints(q, self.limits.home_rad))
+
+    # Parts ----------------------------------------------------------------------------------
+
+    def _candidates(self, look: Look) -> list[GraspCandidate]:
+        """Best first; those like one that failed before come last."""
+        candidates = self.planner.propose(look, self._rng)
+        if self.scorer is not None and candidates:
+            score = self.scorer.score(look.height_map, candidates)
+            candidates = [candidates[i] for i in np.argsort(-score, kind="stable")]
+        return sorted(candidates, key=self._like_a_failed_one)
+
+    def _approach(self, candidate: GraspCandidate, look: Look) -> tuple[GraspCandidate, Trajectory]:
+        q = self.player.q_sent
+        found = reachable(self.loop, candidate, q)
+        if found is None:
+            at = np.array2string(candidate.X_world_grasp.position_m, precision=3)
+            raise PlanningError(f"grasp at {at} m: out of reach")
+        chosen, q_pregrasp = found
+        self._set_scene(look, None)
+        self.checker.set_hand(chosen.opening_m)
+        return chosen, self.paths.to_joints(q, q_pregrasp)
+
+    def _policy_part(self, candidate: GraspCandidate, obj: ObjectState | None) -> Outcome:
+        """Let the policy act until the outcome is known."""
+        player, loop = self.player, self.loop
+        player.phase = "grasp"
+        opening_m = player.state.gripper.opening_m
+        loop.begin(candidate, obj, player.q_sent, opening_m, player.clock.now_s())
+        self.policy.reset()
+        while True:
+            joints = player.state.joints
+            now = player.clock.now_s()
+            observation = loop.observe(joints.position_rad, joints.velocity_rad_s, now)
+            outcome = loop.outcome(now)
+            if outcome is not Outcome.RUNNING:
+                self._brake()
+                return outcome
+            try:
+                action = self.policy.act(observation)
+            except SafetyError as error:
+                player.stop(str(error))
+                raise
+            if self.on_step is not None:
+                self.on_step(observation, action)
+            if player.log is not None:
+                player.log.policy(observation, action)
+            player.command_gripper(loop.act(action))
+            for _ in range(TICKS):
+                q, qd = loop.references(1)
+                if player.tick(q[0], qd[0]).level:
+                    loop.servo.follow(player.q_sent)
+
+    def _brake(self) -> None:
+        """Come to rest after the policy's last action, within the servo's acceleration."""
+        self.loop.brake()
+        for _ in range(120):
+            if not self.loop.moving:
+                return
+            q, qd = self.loop.references(1)
+            if self.player.tick(q[0], qd[0]).level:
+                self.loop.servo.follow(self.player.q_sent)
+
+    def _set_scene(self, look: Look | None, held: GraspCandidate | None) -> None:
+        cleared: list[Box] = []
+        if look is not None and held is not None:
+            x, y, _ = held.X_world_grasp.position_m
+            cleared.append(Box((x, y, 0.2), (0.22, 0.22, 0.4), name="held"))
+        self.checker.set_scene(
+            None if look is None else look.height_map, self.placing.walls, cleared
+        )
+
+    def _remember(self, candidate: GraspCandidate) -> None:
+        self._failed.append((candidate.X_world_grasp.position_m[:2], _yaw(candidate)))
+
+    def _like_a_failed_one(self, candidate: GraspCandidate) -> bool:
+        xy, yaw = candidate.X_world_grasp.position_m[:2], _yaw(candidate)
+        return any(
+            np.linalg.norm(xy - at) < 0.015
+            and abs((yaw - turn + math.pi / 2) % math.pi - math.pi / 2) < math.radians(25)
+            for at, turn in self._failed
+        )
+
+
+def _yaw(candidate: GraspCandidate) -> float:
+    x_axis = candidate.X_world_grasp.rotation[:, 0]
+    return math.atan2(x_axis[1], x_axis[0])

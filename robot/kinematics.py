@@ -1,0 +1,188 @@
+"""Where the tool is for given joints, and which joints bring it there (Pinocchio)."""
+
+from __future__ import annotations
+
+import eigenpy
+import numpy as np
+import pinocchio as pin
+from numpy.typing import NDArray
+
+from robot.errors import ConfigError, PlanningError
+from robot.limits import RobotLimits
+from robot.types import Pose
+
+Array = NDArray[np.float64]
+
+POSITION_TOLERANCE_M = 1e-4
+ROTATION_TOLERANCE_RAD = 8.7e-4  # 0.05 degrees
+
+_WORLD_AXES = pin.LOCAL_WORLD_ALIGNED
+_LEAST_PROGRESS = 0.98  # a step that leaves more of the squared error than this ends a search
+_LONGEST_STEP_RAD = 0.4
+_ENOUGH_ANSWERS = 2  # from restarts; the nearer one is taken
+
+# Where a search starts when the seed and home lead nowhere: shoulders, elbows and wrists turned
+# to either side, as offsets from home in units of half a joint's range. Fixed, so that the same
+# question always has the same answer.
+_RESTARTS = (
+    (0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    (-0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    (0.0, 0.3, 0.0, 0.3, 0.0, 0.0, 0.7),
+    (0.0, 0.3, 0.0, -0.2, 0.0, 0.2, -0.7),
+    (0.3, 0.2, -0.3, 0.0, 0.3, 0.2, 0.0),
+    (-0.3, 0.2, 0.3, 0.0, -0.3, 0.2, 0.0),
+    (0.0, -0.2, 0.5, -0.2, 0.5, -0.2, 0.5),
+    (0.0, -0.2, -0.5, -0.2, -0.5, -0.2, -0.5),
+)
+
+
+class Kinematics:
+    """Forward and inverse kinematics of one arm, its fingers locked.
+
+    The world frame is the arm's base frame. It holds work space of its own, so each thread needs
+    its own instance.
+
+    Args:
+        limits: of the arm; its URDF is read here.
+
+    Raises:
+        ConfigError: the URDF cannot be read or does not match the limits.
+    """
+
+    def __init__(self, limits: RobotLimits) -> None:
+        try:
+            full = pin.buildModelFromUrdf(str(limits.urdf))
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(f"{limits.urdf}: not a readable URDF: {error}") from error
+        n = limits.joints.count
+        if full.nq < n or not full.existFrame(limits.tool_frame):
+            raise ConfigError(
+                f"{limits.urdf}: expected at least {n} joints and a frame {limits.tool_frame!r}, "
+                f"found {full.nq} joints"
+            )
+        fingers = list(range(n + 1, full.njoints))
+        self.model = pin.buildReducedModel(full, fingers, pin.neutral(full))
+        self.data = self.model.createData()
+        self.limits = limits
+        self.tool_id: int = self.model.getFrameId(limits.tool_frame)
+        self._lower = limits.joints.lower_rad
+        self._upper = limits.joints.upper_rad
+        self._half_range = 0.5 * (self._upper - self._lower)
+        self._identity6 = np.eye(6)
+        self._ldlt = eigenpy.LDLT(6)
+
+    def forward(self, q: Array) -> Pose:
+        """``X_world_tool0`` for joints (n,) rad."""
+        matrix = self.forward_matrix(q)
+        return Pose.from_matrix("world", self.limits.tool_frame, matrix[:3, :3], matrix[:3, 3])
+
+    def forward_matrix(self, q: Array) -> Array:
+        """The (4, 4) matrix of ``X_world_tool0`` for joints (n,) rad; fast, a fresh array."""
+        return np.asarray(self._placement(q).homogeneous)
+
+    def tool_position(self, q: Array) -> Array:
+        """(3,) position of the tool in the world, m, for joints (n,) rad."""
+        return np.array(self._placement(q).translation)
+
+    def jacobian(self, q: Array) -> Array:
+        """(6, n): joint velocities to the tool's linear and angular velocity, world axes."""
+        return np.asarray(
+            pin.computeFrameJacobian(self.model, self.data, q, self.tool_id, _WORLD_AXES)
+        )
+
+    def gravity_torque(self, q: Array) -> Array:
+        """(n,) N·m that hold the arm (hand included, fingers empty) still at joints (n,) rad."""
+        return np.array(pin.computeGeneralizedGravity(self.model, self.data, q))
+
+    def inverse(
+        self, X_world_tool: Pose, seed: Array | None = None, tries: int = 10
+    ) -> Array | None:
+        """Joints that bring the tool to a pose, or None when none were found.
+
+        Damped least squares from the seed, then from home and a fixed list of restarts. The first
+        success from the seed is taken; otherwise the closer to the seed of the first two successes.
+        The answer is within the joint limits and within 0.1 mm and 0.05 degrees of the pose; the
+        same arguments give the same answer.
+
+        Args:
+            X_world_tool: the pose wanted, given in ``world``.
+            seed: (n,) rad to start from and to stay near; home when None.
+            tries: at most this many starts.
+
+        Raises:
+            PlanningError: the pose is not given in the world frame, or ``tries`` is below 1.
+        """
+        if X_world_tool.parent != "world":
+            raise PlanningError(f"inverse: pose must be given in world, not {X_world_tool.parent}")
+        if tries < 1:
+            raise PlanningError(f"inverse: tries must be at least 1, got {tries}")
+        target = pin.SE3(X_world_tool.rotation, np.array(X_world_tool.position_m))
+        home = self.limits.home_rad
+        wanted = home if seed is None else np.asarray(seed, dtype=np.float64)
+        near = np.minimum(np.maximum(wanted, self._lower), self._upper)
+        first = self._solve(target, near)
+        if first is not None:
+            return first
+        starts = [home, *(home + np.array(r) * self._half_range for r in _RESTARTS)]
+        answers: list[Array] = []
+        for start in starts[: tries - 1]:
+            q = self._solve(target, start)
+            if q is not None:
+                answers.append(q)
+            if len(answers) == _ENOUGH_ANSWERS:
+                break
+        return min(answers, key=lambda q: float(np.abs(q - near).max()), default=None)
+
+    def _placement(self, q: Array) -> pin.SE3:
+        pin.forwardKinematics(self.model, self.data, q)
+        return pin.updateFramePlacement(self.model, self.data, self.tool_id)
+
+    def _solve(self, target: pin.SE3, start: Array, iterations: int = 40) -> Array | None:
+        """Levenberg-Marquardt with steps cut to the joint limits; None when it stalls."""
+        lower, upper = self._lower, self._upper
+        q = np.minimum(np.maximum(start, lower), upper)
+        error, off = self._error(target, q)
+        cost = float(error.dot(error))
+        damping = 1e-3
+        for _ in range(iterations):
+            if not off:
+                return q
+            J = pin.computeFrameJacobian(self.model, self.data, q, self.tool_id, _WORLD_AXES)
+            # A joint that sits at its limit and would be pushed beyond is left out of the step;
+            # otherwise clipping it would spoil the direction of all the others.
+            gradient = error.dot(J)
+            J *= ~(((q <= lower) & (gradient < 0)) | ((q >= upper) & (gradient > 0)))
+            normal = np.dot(J, J.T)
+            before = cost
+            for _ in range(4):
+                self._ldlt.compute(normal + damping * self._identity6)
+                step = self._ldlt.solve(error).dot(J)
+                longest = max(map(abs, step.tolist()))
+                if longest > _LONGEST_STEP_RAD:  # or it might leap to a far branch of solutions
+                    step *= _LONGEST_STEP_RAD / longest
+                trial = np.minimum(np.maximum(q + step, lower), upper)
+                trial_error, trial_off = self._error(target, trial)
+                trial_cost = float(trial_error.dot(trial_error))
+                if trial_cost < cost:
+                    q, error, off, cost = trial, trial_error, trial_off, trial_cost
+                    damping = max(damping * 0.1, 1e-9)
+                    break
+                damping *= 10.0
+            if cost > _LEAST_PROGRESS * before:
+                return None
+        return None if off else q
+
+    def _error(self, target: pin.SE3, q: Array) -> tuple[Array, bool]:
+        """(6,) m and rad from the tool at ``q`` to the target, and whether it is out of tolerance.
+
+        Half the tolerance is used up here, so that rounding never turns an answer into a miss.
+        """
+        placement = self._placement(q)
+        turn = pin.log3(target.rotation @ placement.rotation.T)
+        error = np.concatenate((target.translation - placement.translation, turn))
+        x, y, z, a, b, c = error.tolist()
+        off = (
+            x * x + y * y + z * z > (0.5 * POSITION_TOLERANCE_M) ** 2
+            or a * a + b * b + c * c > (0.5 * ROTATION_TOLERANCE_RAD) ** 2
+        )
+        return error, off

@@ -1,0 +1,198 @@
+"""What an arm may do: its limits, read from ``configs/robot/*.yaml`` with their source cited."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.load import find, load
+from robot.errors import ConfigError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JointLimits:
+    """Limits of each joint: (n,) read-only arrays.
+
+    Attributes:
+        lower_rad: lowest position.
+        upper_rad: highest position.
+        velocity_rad_s: highest speed, either way.
+        acceleration_rad_s2: highest acceleration, either way.
+        jerk_rad_s3: highest jerk, either way.
+        torque_nm: highest torque, either way.
+        torque_rate_nm_s: highest change of torque, N·m/s, the same for every joint.
+    """
+
+    lower_rad: Array
+    upper_rad: Array
+    velocity_rad_s: Array
+    acceleration_rad_s2: Array
+    jerk_rad_s3: Array
+    torque_nm: Array
+    torque_rate_nm_s: float = 1000.0
+
+    @property
+    def count(self) -> int:
+        """Number of joints."""
+        return int(self.lower_rad.shape[0])
+
+    def contains(self, position_rad: Array, tolerance_rad: float = 1e-9) -> bool:
+        """Whether joints (..., n) rad all lie within the position limits."""
+        q = np.asarray(position_rad)
+        low, high = self.lower_rad - tolerance_rad, self.upper_rad + tolerance_rad
+        return bool((q >= low).all() and (q <= high).all())
+
+
+@dataclass(frozen=True, slots=True)
+class CartesianLimits:
+    """Limits of the tool's motion: linear in m, angular in rad."""
+
+    velocity_m_s: float
+    acceleration_m_s2: float
+    jerk_m_s3: float
+    angular_velocity_rad_s: float
+    angular_acceleration_rad_s2: float
+    angular_jerk_rad_s3: float
+
+
+@dataclass(frozen=True, slots=True)
+class GripperLimits:
+    """What a parallel gripper can do.
+
+    Attributes:
+        max_opening_m: distance between the fingertips when fully open.
+        max_force_n: force it may press with continuously.
+        max_speed_m_s: speed at which the opening changes.
+        fingertip_beyond_tool_m: how far the fingers' ends reach beyond the tool frame, along z.
+    """
+
+    max_opening_m: float = 0.08
+    max_force_n: float = 70.0
+    max_speed_m_s: float = 0.1
+    fingertip_beyond_tool_m: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RobotLimits:
+    """One arm: its model, its limits, its home and the space it may work in.
+
+    Attributes:
+        urdf: the arm's model; joints (n,) in the order of its chain.
+        tool_frame: the frame in ``urdf`` that is planned for and commanded.
+        home_rad: (n,) the pose from which the robot looks at the table.
+        workspace_min_m: (3,) lowest corner of the box that the tool may be in, world frame.
+        workspace_max_m: (3,) highest corner.
+        source: where the numbers come from.
+    """
+
+    name: str
+    urdf: Path
+    tool_frame: str
+    joints: JointLimits
+    cartesian: CartesianLimits
+    gripper: GripperLimits
+    home_rad: Array
+    workspace_min_m: Array
+    workspace_max_m: Array
+    source: str
+
+
+@dataclass(frozen=True)
+class JointsFile:
+    """The section ``joints`` of a robot's file; see :class:`JointLimits`."""
+
+    lower_rad: tuple[float, ...]
+    upper_rad: tuple[float, ...]
+    velocity_rad_s: tuple[float, ...]
+    acceleration_rad_s2: tuple[float, ...]
+    jerk_rad_s3: tuple[float, ...]
+    torque_nm: tuple[float, ...]
+    torque_rate_nm_s: float = 1000.0
+
+
+@dataclass(frozen=True)
+class RobotFile:
+    """A robot's YAML file as it is written; :func:`load_limits` makes arrays of it."""
+
+    name: str
+    urdf: Path
+    source: str
+    joints: JointsFile
+    cartesian: CartesianLimits
+    home_rad: tuple[float, ...]
+    workspace_min_m: tuple[float, float, float]
+    workspace_max_m: tuple[float, float, float]
+    gripper: GripperLimits = GripperLimits()
+    tool_frame: str = "tool0"
+
+
+def load_limits(name_or_path: str | Path = "panda") -> RobotLimits:
+    """Read a robot's limits.
+
+    Args:
+        name_or_path: the name of a file in ``configs/robot/`` or the path of an own YAML file;
+            the path of its ``urdf`` is relative to the file.
+
+    Raises:
+        ConfigError: the file is missing or malformed, lengths differ, or limits contradict.
+    """
+    text = str(name_or_path)
+    path = Path(text) if text.endswith((".yaml", ".yml")) else find("robot", text)
+    file = load(RobotFile, path)
+    return _checked(file, path)
+
+
+def _checked(file: RobotFile, path: Path) -> RobotLimits:
+    n = len(file.joints.lower_rad)
+
+    def vector(field: str, values: Any, size: int) -> Array:
+        array = np.array(values, dtype=np.float64)
+        if array.shape != (size,):
+            raise ConfigError(f"{path}: {field}: expected {size} numbers, got {array.size}")
+        if not np.isfinite(array).all():
+            raise ConfigError(f"{path}: {field}: must be finite, got {values}")
+        array.setflags(write=False)
+        return array
+
+    fields = ("lower_rad", "upper_rad", "velocity_rad_s", "acceleration_rad_s2", "jerk_rad_s3")
+    per_joint = {
+        name: vector(f"joints.{name}", getattr(file.joints, name), n)
+        for name in (*fields, "torque_nm")
+    }
+    for name in (*fields[2:], "torque_nm"):
+        if (per_joint[name] <= 0).any():
+            raise ConfigError(f"{path}: joints.{name}: must be above 0: {per_joint[name]}")
+    joints = JointLimits(**per_joint, torque_rate_nm_s=file.joints.torque_rate_nm_s)
+    if (joints.lower_rad >= joints.upper_rad).any():
+        raise ConfigError(f"{path}: joints.lower_rad: must be below joints.upper_rad everywhere")
+    home = vector("home_rad", file.home_rad, n)
+    if not joints.contains(home):
+        raise ConfigError(f"{path}: home_rad: lies outside the joint limits: {home}")
+    low = vector("workspace_min_m", file.workspace_min_m, 3)
+    high = vector("workspace_max_m", file.workspace_max_m, 3)
+    if (low >= high).any():
+        raise ConfigError(f"{path}: workspace_min_m: must be below workspace_max_m everywhere")
+    grip = file.gripper
+    if min(grip.max_opening_m, grip.max_force_n, grip.max_speed_m_s) <= 0:
+        raise ConfigError(f"{path}: gripper: opening, force and speed must be above 0: {grip}")
+    urdf = file.urdf if file.urdf.is_absolute() else path.parent / file.urdf
+    if not urdf.is_file():
+        raise ConfigError(f"{path}: urdf: no such file: {urdf}")
+    return RobotLimits(
+        name=file.name,
+        urdf=urdf,
+        tool_frame=file.tool_frame,
+        joints=joints,
+        cartesian=file.cartesian,
+        gripper=grip,
+        home_rad=home,
+        workspace_min_m=low,
+        workspace_max_m=high,
+        source=file.source,
+    )

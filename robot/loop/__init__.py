@@ -1,0 +1,1 @@
+"""What runs around a pick: messages, recordings and the log of a run."""

@@ -1,0 +1,141 @@
+"""From readings to the policy's vector: the only code that makes it, here or beside a robot.
+
+All lengths and directions are in the axes of the candidate's grasp frame, so that the policy sees
+every grasp from the same side.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.types import GraspCandidate, GripperState, ObjectState
+
+Array = NDArray[np.float64]
+
+#: (name, size, unit) of each part of the observation, in order.
+OBSERVATION: tuple[tuple[str, int, str], ...] = (
+    ("tool_position", 3, "m"),
+    ("tool_yaw", 1, "rad"),
+    ("tool_velocity", 3, "m/s"),
+    ("tool_yaw_rate", 1, "rad/s"),
+    ("opening", 1, "m"),
+    ("force", 1, "N"),
+    ("contact", 1, "1"),
+    ("slip", 1, "1"),
+    ("previous_action", 5, "1"),
+    ("width", 1, "m"),
+    ("candidate_opening", 1, "m"),
+    ("grasp_height", 1, "m"),
+    ("candidate_age", 1, "s"),
+    ("object_position", 3, "m"),
+    ("object_dimensions", 3, "m"),
+    ("object_yaw", 2, "1"),
+    ("object_confidence", 1, "1"),
+    ("object_age", 1, "s"),
+)
+SIZE = sum(size for _, size, _ in OBSERVATION)
+
+
+def names() -> list[str]:
+    """One name for each number of the observation: ``tool_position.0``, ..."""
+    return [
+        f"{name}.{i}" if size > 1 else name for name, size, _ in OBSERVATION for i in range(size)
+    ]
+
+
+def part(name: str) -> slice:
+    """Where the part called ``name`` stands in the vector."""
+    start = 0
+    for key, size, _ in OBSERVATION:
+        if key == name:
+            return slice(start, start + size)
+        start += size
+    raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """The candidate and the object that the policy goes for, as plain arrays.
+
+    Attributes:
+        position_m: (3,) of the grasp frame in the world.
+        rotation: (3, 3) of the grasp frame in the world.
+        candidate: what was chosen.
+        obj: the object's state at the newest look, or None where no object could be told apart.
+        object_position_m: (3,) of the object in the world, or the candidate's position.
+    """
+
+    position_m: Array
+    rotation: Array
+    candidate: GraspCandidate
+    obj: ObjectState | None
+    object_position_m: Array
+
+    @classmethod
+    def make(cls, candidate: GraspCandidate, obj: ObjectState | None) -> Target:
+        """From the planner's choice."""
+        pose = candidate.X_world_grasp
+        where = pose.position_m if obj is None else obj.X_world_obj.position_m
+        return cls(pose.position_m, pose.rotation, candidate, obj, where)
+
+
+def observe(
+    X_world_tool: Array,
+    tool_velocity: Array,
+    gripper: GripperState,
+    previous_action: NDArray[np.float32],
+    target: Target,
+    now_s: float,
+) -> NDArray[np.float32]:
+    """The policy's observation.
+
+    Args:
+        X_world_tool: (4, 4) measured pose of the tool in the world.
+        tool_velocity: (6,) measured linear m/s and angular rad/s velocity, world axes.
+        gripper: the gripper's reading.
+        previous_action: (5,) what the policy last asked for; zeros at the start.
+        target: candidate and object.
+        now_s: the time of the readings.
+
+    Returns:
+        (SIZE,) float32, as laid out in ``OBSERVATION``.
+    """
+    R = target.rotation
+    position = X_world_tool[:3, 3]
+    relative = R.T @ X_world_tool[:3, :3]
+    velocity = R.T @ tool_velocity[:3]
+    candidate = target.candidate
+    obj = target.obj
+    out = np.empty(SIZE, dtype=np.float32)
+    out[0:3] = R.T @ (position - target.position_m)
+    out[3] = math.atan2(relative[1, 0], relative[0, 0])
+    out[4:7] = velocity
+    out[7] = R[:, 2] @ tool_velocity[3:]
+    out[8] = gripper.opening_m
+    out[9] = gripper.force_n
+    out[10] = gripper.contact
+    out[11] = gripper.slip
+    out[12:17] = previous_action
+    out[17] = candidate.width_m
+    out[18] = candidate.opening_m
+    out[19] = target.position_m[2]
+    out[20] = now_s - candidate.stamp_s
+    out[21:24] = R.T @ (target.object_position_m - position)
+    if obj is None:
+        out[24:27] = (candidate.width_m, candidate.width_m, target.position_m[2])
+        out[27:29] = (1.0, 0.0)
+        out[29] = 0.0
+        out[30] = now_s - candidate.stamp_s
+    else:
+        turn = R.T @ obj.X_world_obj.rotation[:, 0]
+        # A box looks the same after half a turn, so the doubled angle is what is observed.
+        double = 2 * math.atan2(turn[1], turn[0])
+        out[24:27] = obj.dimensions_m
+        out[27:29] = (math.cos(double), math.sin(double))
+        out[29] = obj.confidence
+        out[30] = now_s - obj.stamp_s
+    return out

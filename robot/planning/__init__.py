@@ -1,0 +1,1 @@
+"""Grasp candidates, collision checks and timed joint paths."""

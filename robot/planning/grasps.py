@@ -1,0 +1,339 @@
+"""Grasp candidates from a height map: top-down, antipodal, clear of everything around.
+
+For many points on the objects and many closing directions the heights along the closing line are
+read from the map. Where the object is narrow enough to fit between the fingers, where the fingers
+find free space on both sides down to their tips, and where the palm stays above all that lies
+under it, there is a candidate. Its score prefers sides that face each other, grips near the
+object's middle, and depth.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.load import bounded
+from robot.geometry import grasp_rotation
+from robot.limits import GripperLimits
+from robot.types import GraspCandidate, HeightMap, Look, ObjectState, Pose
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GraspConfig:
+    """How candidates are sought and rated; the hand's sizes are the Franka Hand's.
+
+    Attributes:
+        points_n: points on the objects that are tried.
+        yaws_n: closing directions tried at each, over half a turn.
+        min_height_m: lower things are taken for the table.
+        depth_m: how far the tool frame goes below the top, where there is room.
+        shallow_m: the same, tried where nothing was found at ``depth_m``.
+        floor_m: the fingertips stay this far above the table.
+        pad_width_m: breadth of a finger across the closing direction.
+        finger_thickness_m: of a finger along the closing direction.
+        side_clearance_m: free space kept between a finger and anything on its way down.
+        palm_m: palm's (breadth, length along the closing direction).
+        palm_above_tool_m: from the tool frame up to the palm.
+        max_width_m: widest grip.
+        max_side_deg: sides that deviate more than this from facing each other are not tried.
+        centre_weight_per_m: score lost for each metre from the object's middle.
+        side_weight: score lost when the sides deviate by ``max_side_deg``.
+        depth_weight_per_m: score won for each metre that the fingers reach below the top.
+        width_weight_per_m: score lost for each metre of width.
+        unseen_weight: score lost when all of the closing line was unseen.
+        keep_n: how many are kept, spread over place and direction.
+    """
+
+    points_n: int = bounded(220, 1, 5000)
+    yaws_n: int = bounded(16, 2, 180)
+    min_height_m: float = bounded(0.004, 0.001, 0.1)
+    depth_m: float = bounded(0.034, 0.005, 0.06)
+    shallow_m: float = bounded(0.018, 0.002, 0.06)
+    floor_m: float = bounded(0.0015, 0.0, 0.05)
+    pad_width_m: float = bounded(0.020, 0.005, 0.05)
+    finger_thickness_m: float = bounded(0.015, 0.005, 0.05)
+    side_clearance_m: float = bounded(0.005, 0.0, 0.03)
+    palm_m: tuple[float, float] = (0.066, 0.210)
+    palm_above_tool_m: float = bounded(0.040, 0.0, 0.2)
+    max_width_m: float = bounded(0.070, 0.01, 0.2)
+    max_side_deg: float = bounded(35.0, 5.0, 80.0)
+    centre_weight_per_m: float = bounded(18.0, 0.0, 1000.0)
+    side_weight: float = bounded(0.6, 0.0, 100.0)
+    depth_weight_per_m: float = bounded(20.0, 0.0, 1000.0)
+    width_weight_per_m: float = bounded(4.0, 0.0, 1000.0)
+    unseen_weight: float = bounded(0.5, 0.0, 100.0)
+    keep_n: int = bounded(12, 1, 1000)
+
+
+class GraspPlanner:
+    """Proposes grasp candidates for what a look saw.
+
+    Args:
+        gripper: opening and fingertips of the hand.
+        config: see :class:`GraspConfig`.
+    """
+
+    def __init__(self, gripper: GripperLimits, config: GraspConfig | None = None) -> None:
+        self.config = config or GraspConfig()
+        self.gripper = gripper
+
+    def propose(self, look: Look, rng: np.random.Generator) -> list[GraspCandidate]:
+        """Candidates, best first; an empty list where nothing can be gripped.
+
+        Args:
+            look: objects and heights.
+            rng: chooses the points that are tried.
+        """
+        grid = look.height_map
+        cells = np.argwhere(grid.height_m > self.config.min_height_m)
+        points = grid.origin_m + grid.resolution_m * cells
+        points = points[_on_an_object(look, points)]
+        if not len(points):
+            return []
+        if len(points) > self.config.points_n:
+            points = points[rng.choice(len(points), self.config.points_n, replace=False)]
+        yaws = np.arange(self.config.yaws_n) * math.pi / self.config.yaws_n
+        yaws = yaws + rng.uniform(0, math.pi / self.config.yaws_n)
+        p = np.repeat(points, len(yaws), axis=0)
+        yaw = np.tile(yaws, len(points))
+        for depth_m in (self.config.depth_m, self.config.shallow_m):
+            candidates = self._spread(self._grips(grid, p, yaw, depth_m), look)
+            if candidates:
+                break
+        return candidates
+
+    def _grips(self, grid: HeightMap, p: Array, yaw: Array, depth_m: float) -> dict[str, Array]:
+        """Examine each (point, yaw); returns arrays of those that can be gripped."""
+        c = self.config
+        step = grid.resolution_m
+        half = 0.5 * self.gripper.max_opening_m + c.max_width_m / 2 + c.finger_thickness_m
+        t = np.arange(-math.ceil(half / step), math.ceil(half / step) + 1) * step
+        s = np.linspace(-0.5, 0.5, 5) * c.pad_width_m
+        along = np.column_stack([np.cos(yaw), np.sin(yaw)])  # x of the grasp frame
+        across = np.column_stack([np.sin(yaw), -np.cos(yaw)])  # y: the closing direction
+        xy = (
+            p[:, None, None]
+            + along[:, None, None] * s[None, :, None, None]
+            + across[:, None, None] * t[None, None, :, None]
+        )  # (n, strip, line, 2)
+        height, seen = _sample(grid, xy)
+        column_top = height.max(axis=1)
+        mid = len(t) // 2
+        near = max(1, round(0.004 / step))
+        top = height[:, :, mid - near : mid + near + 1].max(axis=(1, 2))
+
+        tip = self.gripper.fingertip_beyond_tool_m
+        z_tool = np.maximum(top - depth_m, tip + c.floor_m)
+        z_tip = z_tool - tip
+        # The slice that the pads press on, a little above the tips.
+        level = np.minimum(z_tool, np.maximum(top - 0.004, 0.5 * top))[:, None, None]
+        inside = height > level
+        # Each row's run of object through the middle: from edge to edge.
+        left, right = _run_edges(inside, mid)
+        row_ok = inside[:, :, mid]
+        rows = row_ok.sum(axis=1)
+        big = len(t)
+        lo = np.where(row_ok, left, big).min(axis=1)
+        hi = np.where(row_ok, right, -1).max(axis=1)
+        width = (hi - lo + 1) * step
+        centre = 0.5 * (hi + lo)  # in samples along the line
+        # Free space beyond the edges, down to the tips.
+        blocked = column_top > np.maximum(z_tip - 0.002, 0.001)[:, None]
+        index = np.arange(big)
+        lower = np.where(blocked & (index < lo[:, None]), index, -1).max(axis=1)
+        upper = np.where(blocked & (index > hi[:, None]), index, big).min(axis=1)
+        free = np.minimum(lo - lower - 1, upper - hi - 1) * step
+        room = free - c.finger_thickness_m
+        opening = np.minimum(width + 2 * np.minimum(room, 1.0), self.gripper.max_opening_m)
+
+        side = _side_angle(left, right, row_ok, s, step)
+        ok = (
+            (rows >= 3)
+            & (width <= c.max_width_m)
+            & (room >= c.side_clearance_m)
+            & (opening >= width + 2 * c.side_clearance_m)
+            & (top > c.min_height_m)
+            & (side <= math.radians(c.max_side_deg))
+        )
+        keep = np.flatnonzero(ok)
+        offset = (centre[keep] - mid) * step
+        xy_grip = p[keep] + across[keep] * offset[:, None]
+        z_grip = z_tool[keep]
+        palm_ok = self._palm_clear(grid, xy_grip, along[keep], across[keep], z_grip)
+        keep, xy_grip, z_grip = keep[palm_ok], xy_grip[palm_ok], z_grip[palm_ok]
+        seen_share = np.array([seen[k, :, lo[k] : hi[k] + 1].mean() for k in keep])
+        return {
+            "x": xy_grip[:, 0] if len(keep) else np.zeros(0),
+            "y": xy_grip[:, 1] if len(keep) else np.zeros(0),
+            "z": z_grip,
+            "yaw": yaw[keep],
+            "width": width[keep],
+            "opening": opening[keep],
+            "side": side[keep],
+            "depth": np.minimum(top[keep] - (z_grip - tip), depth_m + tip),
+            "fill": rows[keep] / len(s),
+            "seen": seen_share,
+        }
+
+    def _palm_clear(
+        self, grid: HeightMap, xy: Array, along: Array, across: Array, z_tool: Array
+    ) -> NDArray[np.bool_]:
+        if not len(xy):
+            return np.zeros(0, dtype=bool)
+        breadth, length = self.config.palm_m
+        reach = 0.012
+        a = np.linspace(-0.5, 0.5, 4) * (breadth - 2 * reach)
+        b = np.linspace(-0.5, 0.5, 10) * (length - 2 * reach)
+        where = (
+            xy[:, None, None]
+            + along[:, None, None] * a[None, :, None, None]
+            + across[:, None, None] * b[None, None, :, None]
+        )
+        k = 2 * math.ceil(reach / grid.resolution_m) + 1
+        highest = HeightMap(
+            grid.origin_m,
+            grid.resolution_m,
+            np.asarray(cv2.dilate(grid.height_m, np.ones((k, k), np.uint8)), np.float32),
+            grid.seen,
+            grid.stamp_s,
+        )
+        height, _ = _sample(highest, where)
+        return np.asarray(height.max(axis=(1, 2)) < z_tool + self.config.palm_above_tool_m - 0.003)
+
+    def _spread(self, found: dict[str, Array], look: Look) -> list[GraspCandidate]:
+        """Score, then keep the best of each neighbourhood."""
+        c = self.config
+        n = len(found["x"])
+        if not n:
+            return []
+        xy = np.column_stack([found["x"], found["y"]])
+        owner, middle = _owners(look, xy)
+        score = (
+            1.0
+            - c.centre_weight_per_m * np.linalg.norm(xy - middle, axis=1)
+            - c.side_weight * found["side"] / math.radians(c.max_side_deg)
+            + c.depth_weight_per_m * found["depth"]
+            - c.width_weight_per_m * found["width"]
+            + 0.5 * found["fill"]
+            - c.unseen_weight * (1 - found["seen"])
+        )
+        chosen: list[int] = []
+        for i in np.argsort(-score):
+            if len(chosen) == c.keep_n:
+                break
+            if all(_apart(xy[i], found["yaw"][i], xy[j], found["yaw"][j]) for j in chosen):
+                chosen.append(int(i))
+        return [
+            GraspCandidate(
+                Pose.from_matrix(
+                    "world",
+                    "grasp",
+                    grasp_rotation(float(found["yaw"][i])),
+                    (found["x"][i], found["y"][i], found["z"][i]),
+                ),
+                float(found["width"][i]),
+                float(found["opening"][i]),
+                float(score[i]),
+                int(owner[i]),
+                look.stamp_s,
+            )
+            for i in chosen
+        ]
+
+
+def _sample(grid: HeightMap, xy: Array) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Nearest cell's height and whether it was seen, for (..., 2) world positions."""
+    nx, ny = grid.height_m.shape
+    cell = np.rint((xy - grid.origin_m) / grid.resolution_m).astype(np.int32)
+    flat = np.clip(cell[..., 0], 0, nx - 1) * ny + np.clip(cell[..., 1], 0, ny - 1)
+    return grid.height_m.ravel()[flat], grid.seen.ravel()[flat]
+
+
+def _run_edges(inside: NDArray[np.bool_], mid: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last index of each row's run of True through ``mid`` (along the last axis)."""
+    left = mid - np.argmin(
+        np.concatenate([inside[..., mid::-1], np.zeros_like(inside[..., :1])], axis=-1), axis=-1
+    )
+    right = mid + np.argmin(
+        np.concatenate([inside[..., mid:], np.zeros_like(inside[..., :1])], axis=-1), axis=-1
+    )
+    return left + 1, right - 1
+
+
+def _side_angle(
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    valid: NDArray[np.bool_],
+    s: Array,
+    step: float,
+) -> Array:
+    """(n,) rad: how far the worse of the two sides deviates from facing the closing direction."""
+    weight = valid.astype(float)
+    total = np.maximum(weight.sum(axis=1), 1.0)
+    mean_s = (weight * s).sum(axis=1) / total
+    ds = (s - mean_s[:, None]) * weight
+    spread = np.maximum((ds**2).sum(axis=1), 1e-12)
+    worst = np.zeros(len(left))
+    for edge in (left, right):
+        slope = (ds * edge * step).sum(axis=1) / spread
+        worst = np.maximum(worst, np.abs(np.arctan(slope)))
+    return worst
+
+
+def _owners(look: Look, xy: Array) -> tuple[NDArray[np.int64], Array]:
+    """The object each point belongs to (-1: none) and that object's middle, (n, 2) m.
+
+    Where no object's footprint holds the point, the middle is that of the connected heights.
+    """
+    grid = look.height_map
+    mask = (grid.height_m > 0.004).astype(np.uint8)
+    count, labels = cv2.connectedComponents(mask)
+    cell = np.rint((xy - grid.origin_m) / grid.resolution_m).astype(int)
+    cell = np.clip(cell, 0, np.array(labels.shape) - 1)
+    label = labels[cell[:, 0], cell[:, 1]]
+    middle = np.array(xy)
+    for k in range(1, count):
+        here = label == k
+        if here.any():
+            where = np.argwhere(labels == k)
+            weight = grid.height_m[where[:, 0], where[:, 1]]
+            mean = (where * weight[:, None]).sum(axis=0) / weight.sum()
+            middle[here] = grid.origin_m + grid.resolution_m * mean
+    owner = np.full(len(xy), -1)
+    best = np.full(len(xy), np.inf)
+    several = len(look.objects) > 1
+    for obj in look.objects:
+        inside, distance = _in_footprint(obj, xy)
+        better = inside & (distance < best)
+        owner[better] = obj.object_id
+        best[better] = distance[better]
+        if several:
+            middle[better] = obj.X_world_obj.position_m[:2]
+    return owner, middle
+
+
+def _on_an_object(look: Look, xy: Array) -> NDArray[np.bool_]:
+    """Which points lie on what was recognised as an object, rather than on clutter of the map."""
+    on = np.zeros(len(xy), dtype=bool)
+    for obj in look.objects:
+        on |= _in_footprint(obj, xy)[0]
+    return on
+
+
+def _in_footprint(obj: ObjectState, xy: Array) -> tuple[NDArray[np.bool_], Array]:
+    rotation = obj.X_world_obj.rotation
+    local = (xy - obj.X_world_obj.position_m[:2]) @ rotation[:2, :2]
+    inside = np.asarray((np.abs(local) <= 0.5 * obj.dimensions_m[:2] + 0.01).all(axis=1))
+    return inside, np.linalg.norm(local, axis=1)
+
+
+def _apart(xy_a: Array, yaw_a: float, xy_b: Array, yaw_b: float) -> bool:
+    """Whether two grips differ enough to be worth trying both."""
+    turn = abs((yaw_a - yaw_b + math.pi / 2) % math.pi - math.pi / 2)
+    return bool(np.linalg.norm(xy_a - xy_b) > 0.012 or turn > math.radians(20))

@@ -1,0 +1,125 @@
+"""Where in the tray to let go of what is held, and the way there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.load import bounded
+from robot.errors import PlanningError
+from robot.geometry import grasp_rotation
+from robot.kinematics import Kinematics
+from robot.planning.collision import CollisionChecker
+from robot.planning.obstacles import tray_walls
+from robot.planning.paths import PathPlanner
+from robot.types import GraspCandidate, ObjectState, Pose, Trajectory
+
+Array = NDArray[np.float64]
+
+_SPOTS_M = ((0.06, 0.03), (-0.06, -0.03), (0.06, -0.03), (-0.06, 0.03))
+"""From the tray's middle, in turn, so that objects do not pile up in one place."""
+_SPEED_SCALE = 0.8
+
+
+@dataclass(frozen=True)
+class TrayConfig:
+    """The put-away tray.
+
+    Attributes:
+        centre_m: its middle, world x, y.
+        size_m: its outer edges along x, y.
+        wall_m: height of its walls.
+        release_above_wall_m: the object's lowest point is let go so far above the walls.
+    """
+
+    centre_m: tuple[float, float] = (0.15, -0.48)
+    size_m: tuple[float, float] = (0.36, 0.26)
+    wall_m: float = bounded(0.06, 0.0, 0.5)
+    release_above_wall_m: float = bounded(0.04, 0.0, 0.3)
+
+
+class PlacePlanner:
+    """Plans the way of a held object into the tray.
+
+    Args:
+        kinematics: of the arm.
+        checker: holds the scene; a held object is attached while a path is sought.
+        paths: finds paths.
+        config: the tray.
+    """
+
+    def __init__(
+        self,
+        kinematics: Kinematics,
+        checker: CollisionChecker,
+        paths: PathPlanner,
+        config: TrayConfig,
+    ) -> None:
+        self.config = config
+        self.walls = tray_walls(config.centre_m, config.size_m, config.wall_m)
+        self._kinematics = kinematics
+        self._checker = checker
+        self._paths = paths
+
+    def path(
+        self, q: Array, candidate: GraspCandidate, obj: ObjectState | None, placed: int
+    ) -> Trajectory:
+        """From joints (n,) rad, at the top of the lift, to over the tray.
+
+        Args:
+            q: where the arm stands.
+            candidate: the grasp that holds.
+            obj: what is held, as it was seen before; None where it is unknown.
+            placed: how many lie in the tray.
+
+        Raises:
+            PlanningError: no way round the hand reaches the tray on a free path.
+        """
+        goals = self._goals(q, candidate, placed)
+        if obj is not None:
+            self._attach(candidate, obj)
+        problem = PlanningError("tray: out of reach")
+        try:
+            # First with what is held. Its box is an upper bound: where no way is free with it,
+            # try without.
+            for _ in range(2 if obj is not None else 1):
+                for goal in goals:
+                    try:
+                        return self._paths.to_joints(q, goal, speed_scale=_SPEED_SCALE)
+                    except PlanningError as error:
+                        problem = error
+                self._checker.detach()
+        finally:
+            self._checker.detach()
+        raise problem
+
+    def _goals(self, q: Array, candidate: GraspCandidate, placed: int) -> list[Array]:
+        c = self.config
+        here = self._kinematics.forward_matrix(q)
+        yaw = math.atan2(here[1, 0], here[0, 0])
+        below_m = max(float(candidate.X_world_grasp.position_m[2]), 0.0)  # under the tool
+        dx, dy = _SPOTS_M[placed % len(_SPOTS_M)]
+        at = (
+            c.centre_m[0] + dx,
+            c.centre_m[1] + dy,
+            c.wall_m + c.release_above_wall_m + below_m,
+        )
+        goals = []
+        for turn in (0.0, math.pi / 2, -math.pi / 2, math.pi):
+            pose = Pose.from_matrix("world", "tool0", grasp_rotation(yaw + turn), at)
+            goal = self._kinematics.inverse(pose, q, tries=4)
+            if goal is not None:
+                goals.append(goal)
+        return goals
+
+    def _attach(self, candidate: GraspCandidate, obj: ObjectState) -> None:
+        grasp = candidate.X_world_grasp
+        X_world_tool = Pose("world", "tool0", grasp.position_m, grasp.quat_xyzw)
+        box = obj.X_world_obj
+        self._checker.attach_box(
+            np.maximum(obj.dimensions_m, 0.005).tolist(),
+            X_world_tool.inverse() @ Pose("world", "obj", box.position_m, box.quat_xyzw),
+        )

@@ -1,0 +1,187 @@
+"""Searching free paths through joint space, and making them short and round."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.planning.timing import Curve
+
+Array = NDArray[np.float64]
+Free = Callable[[Array], bool]
+
+# Rounded corners tighter than this are left out: the arm stops there instead.
+_TIGHTEST_RAD = 0.02
+
+
+def line_contact(a: Array, b: Array, free: Free, resolution_rad: float) -> Array | None:
+    """The first checked point of a joint-space line that is not free, or None.
+
+    Points are at most ``resolution_rad`` (Euclidean, rad) apart; both ends are checked.
+    """
+    n = max(1, math.ceil(float(np.linalg.norm(b - a)) / resolution_rad))
+    for k in range(n + 1):
+        q = a + (b - a) * (k / n)
+        if not free(q):
+            return q
+    return None
+
+
+def connect(
+    start: Array,
+    goal: Array,
+    free: Free,
+    lower_rad: Array,
+    upper_rad: Array,
+    resolution_rad: float,
+    time_s: float,
+    seed: int,
+) -> list[Array] | None:
+    """Waypoints of a free path by OMPL's RRTConnect, or None when there was none in time.
+
+    Args:
+        start: (n,) rad.
+        goal: (n,) rad.
+        free: whether joints are valid.
+        lower_rad: (n,) bounds of the search.
+        upper_rad: (n,) bounds of the search.
+        resolution_rad: distance between checked points.
+        time_s: give up after this long.
+        seed: the same seed gives the same path.
+    """
+    # Loading OMPL takes a while, and most motions are straight lines.
+    from ompl import base, geometric, util
+
+    util.noOutputHandler()
+    util.RNG.setSeed(seed % (2**31 - 1) + 1)  # OMPL takes 0 for "no seed"
+    n = len(start)
+    space = base.RealVectorStateSpace(n)
+    bounds = base.RealVectorBounds(n)
+    for i in range(n):
+        bounds.setLow(i, float(lower_rad[i]))
+        bounds.setHigh(i, float(upper_rad[i]))
+    space.setBounds(bounds)
+    setup = geometric.SimpleSetup(space)
+    setup.setStateValidityChecker(lambda s: free(np.array([s[i] for i in range(n)])))
+    info = setup.getSpaceInformation()
+    info.setStateValidityCheckingResolution(resolution_rad / space.getMaximumExtent())
+    ends = [space.allocState(), space.allocState()]
+    for state, values in zip(ends, (start, goal), strict=True):
+        for i in range(n):
+            state[i] = float(values[i])
+    setup.setStartAndGoalStates(*ends)
+    planner = geometric.RRTConnect(info)
+    planner.setRange(0.8)
+    setup.setPlanner(planner)
+    setup.solve(time_s)
+    if not setup.haveExactSolutionPath():
+        return None
+    states = setup.getSolutionPath().getStates()
+    path = [np.array([s[i] for i in range(n)]) for s in states]
+    path[0], path[-1] = start, goal
+    return path
+
+
+def shortcut(
+    path: list[Array], free: Free, resolution_rad: float, tries: int, rng: np.random.Generator
+) -> list[Array]:
+    """A shorter free path between the same ends, by cutting across between random points."""
+    path = _pruned(path, free, resolution_rad)
+    for _ in range(tries):
+        if len(path) <= 2:
+            break
+        lengths = np.array([np.linalg.norm(b - a) for a, b in itertools.pairwise(path)])
+        ends = np.concatenate([[0.0], np.cumsum(lengths)])
+        low, high = np.sort(rng.uniform(0.0, ends[-1], 2))
+        i = int(np.searchsorted(ends, low, side="right")) - 1
+        j = min(int(np.searchsorted(ends, high, side="right")) - 1, len(lengths) - 1)
+        if i == j:
+            continue
+        a = path[i] + (path[i + 1] - path[i]) * ((low - ends[i]) / lengths[i])
+        b = path[j] + (path[j + 1] - path[j]) * ((high - ends[j]) / lengths[j])
+        if line_contact(a, b, free, resolution_rad) is None:
+            path = [*path[: i + 1], a, b, *path[j + 1 :]]
+    return _pruned(path, free, resolution_rad)
+
+
+def _pruned(path: list[Array], free: Free, resolution_rad: float) -> list[Array]:
+    """Leave out every waypoint that a straight line can skip, farthest skips first."""
+    kept, i = [path[0]], 0
+    while i < len(path) - 1:
+        j = len(path) - 1
+        while j > i + 1 and line_contact(path[i], path[j], free, resolution_rad) is not None:
+            j -= 1
+        kept.append(path[j])
+        i = j
+    return kept
+
+
+def corners_rounded(
+    path: list[Array], free: Free, blend_rad: float, resolution_rad: float
+) -> tuple[Curve, list[tuple[float, float, bool]]] | None:
+    """A smooth curve along a polyline: straight lines, and quintic arcs around the corners.
+
+    An arc begins and ends equally far from its corner with no curvature. Where no arc is free the
+    corner stays and the arm has to stop there.
+
+    Args:
+        path: waypoints, rad; repeated ones are left out.
+        free: whether joints are valid; the arcs are checked with it.
+        blend_rad: begin an arc at most this far from its corner.
+        resolution_rad: distance between checked points.
+
+    Returns:
+        The curve and its spans (start, end, whether it is an arc), or None for a single point.
+    """
+    points = [path[0]]
+    for point in path[1:]:
+        if np.linalg.norm(point - points[-1]) > 1e-9:
+            points.append(point)
+    if len(points) < 2:
+        return None
+    steps = [b - a for a, b in itertools.pairwise(points)]
+    lengths = [float(np.linalg.norm(step)) for step in steps]
+    ways = [step / length for step, length in zip(steps, lengths, strict=True)]
+
+    s = [0.0]
+    q, dq = [points[0]], [ways[0]]
+    spans: list[tuple[float, float, bool]] = []
+    left = 0.0  # of the current line that the arc before it has used
+    for i in range(1, len(points)):
+        radius = 0.0
+        if i < len(points) - 1:
+            room = min(blend_rad, 0.49 * lengths[i - 1], 0.49 * lengths[i])
+            radius = _arc(points[i], ways[i - 1], ways[i], room, free, resolution_rad)
+        end = s[-1] + lengths[i - 1] - left - radius
+        spans.append((s[-1], end, False))
+        s, q, dq = [*s, end], [*q, points[i] - radius * ways[i - 1]], [*dq, ways[i - 1]]
+        left = radius
+        if i == len(points) - 1:
+            break
+        # An arc of no size would be two knots in one place; a stop needs a knot for each side.
+        span = 2.0 * radius if radius > 0 else 0.0
+        s, q, dq = [*s, end + span], [*q, points[i] + radius * ways[i]], [*dq, ways[i]]
+        if radius > 0:
+            spans.append((end, end + span, True))
+    q[-1] = points[-1]
+    knots = np.array(q)
+    return Curve(np.array(s), knots, np.array(dq), np.zeros_like(knots)), spans
+
+
+def _arc(
+    corner: Array, before: Array, after: Array, room: float, free: Free, resolution_rad: float
+) -> float:
+    """How far from the corner the largest free arc begins; 0 when there is none."""
+    radius = room
+    while radius >= _TIGHTEST_RAD:
+        q = np.array([corner - radius * before, corner + radius * after])
+        arc = Curve(np.array([0.0, 2 * radius]), q, np.array([before, after]), np.zeros_like(q))
+        n = max(2, math.ceil(2 * radius / resolution_rad))
+        if all(free(p) for p in arc.evaluate(np.linspace(0, 2 * radius, n + 1))[0]):
+            return radius
+        radius *= 0.6
+    return 0.0

@@ -1,0 +1,1 @@
+"""Monitors and the supervisor that has the last word on every command."""

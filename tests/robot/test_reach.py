@@ -1,0 +1,115 @@
+"""Which grasps the arm can reach, and which way round the hand comes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robot.execution.grasp import GraspLoop
+from robot.geometry import grasp_rotation
+from robot.limits import load_limits
+from robot.planning.reach import reachable, turned
+from robot.types import GraspCandidate, Pose
+
+LIMITS = load_limits()
+LOOP = GraspLoop.make(LIMITS)
+HOME = np.asarray(LIMITS.home_rad)
+
+
+def candidate(x: float, y: float, z: float, yaw: float) -> GraspCandidate:
+    pose = Pose.from_matrix("world", "grasp", grasp_rotation(yaw), (x, y, z))
+    return GraspCandidate(pose, 0.03, 0.06, 0.7, 4, 1.25)
+
+
+workspace = st.builds(
+    candidate,
+    st.floats(0.32, 0.66),
+    st.floats(-0.22, 0.22),
+    st.floats(0.01, 0.12),
+    st.floats(-math.pi, math.pi),
+)
+
+
+@settings(max_examples=40)
+@given(workspace)
+def test_the_joints_are_those_of_the_pregrasp_within_limits(grip):
+    found = reachable(LOOP, grip, HOME)
+    assert found is not None  # all of the workspace can be reached from above
+    chosen, q = found
+    X = LOOP.kinematics.forward_matrix(q)
+    pose = chosen.X_world_grasp
+    want = pose.position_m - LOOP.config.pregrasp_m * pose.rotation[:, 2]
+    np.testing.assert_allclose(X[:3, 3], want, atol=1e-3)
+    np.testing.assert_allclose(X[:3, :3], pose.rotation, atol=5e-3)
+    assert (q > LIMITS.joints.lower_rad).all()
+    assert (q < LIMITS.joints.upper_rad).all()
+
+
+@settings(max_examples=40)
+@given(workspace)
+def test_the_hand_comes_the_way_round_that_turns_less(grip):
+    chosen, q = reachable(LOOP, grip, HOME)
+    other = turned(chosen)
+    assert _same(chosen, grip) or _same(chosen, turned(grip))
+    q_other = LOOP.kinematics.inverse(LOOP.pregrasp(other), HOME, tries=3)
+    if q_other is not None:
+        assert np.abs(q - HOME).max() <= np.abs(q_other - HOME).max() + 1e-6
+
+
+@settings(max_examples=20)
+@given(workspace)
+def test_the_answer_does_not_depend_on_which_way_round_was_asked(grip):
+    a, qa = reachable(LOOP, grip, HOME)
+    b, qb = reachable(LOOP, turned(grip), HOME)
+    away_a, away_b = (float(np.abs(q - HOME).max()) for q in (qa, qb))
+    assert _same(a, b) or away_a == pytest.approx(away_b, abs=1e-6)
+
+
+@pytest.mark.parametrize("at", [(1.1, 0.0, 0.05), (0.5, 0.9, 0.05), (0.0, 0.0, 0.05)])
+def test_what_is_too_far_or_in_the_base_is_refused(at):
+    assert reachable(LOOP, candidate(*at, 0.0), HOME) is None
+
+
+def test_a_grasp_that_can_be_reached_but_not_lifted_is_refused():
+    """Near the end of the arm the grasp itself still works; the top of the lift does not."""
+    found = [x for x in np.arange(0.60, 0.90, 0.01) if _grasp_only(float(x))]
+    lifted = [x for x in found if reachable(LOOP, candidate(float(x), 0.0, 0.1, 0.0), HOME)]
+    assert lifted
+    assert len(found) > len(lifted)
+    assert max(lifted) < max(found)
+
+
+def test_half_a_turn_keeps_all_but_the_hands_way_round():
+    grip = candidate(0.5, 0.1, 0.04, 0.3)
+    other = turned(grip)
+    a, b = grip.X_world_grasp, other.X_world_grasp
+    np.testing.assert_array_equal(a.position_m, b.position_m)
+    np.testing.assert_allclose(a.rotation[:, 2], b.rotation[:, 2], atol=1e-12)
+    np.testing.assert_allclose(a.rotation[:, :2], -b.rotation[:, :2], atol=1e-12)
+    same = ("width_m", "opening_m", "score", "object_id", "stamp_s")
+    assert all(getattr(grip, name) == getattr(other, name) for name in same)
+    assert _same(turned(other), grip)
+
+
+def test_it_is_deterministic():
+    grip = candidate(0.55, -0.1, 0.05, 2.0)
+    a, b = (reachable(LOOP, grip, HOME) for _ in range(2))
+    np.testing.assert_array_equal(a[1], b[1])
+
+
+def _grasp_only(x: float) -> bool:
+    grip = candidate(x, 0.0, 0.1, 0.0)
+    pose = grip.X_world_grasp
+    tool = Pose("world", LIMITS.tool_frame, pose.position_m, pose.quat_xyzw)
+    return LOOP.kinematics.inverse(tool, HOME, tries=3) is not None
+
+
+def _same(a: GraspCandidate, b: GraspCandidate) -> bool:
+    return bool(
+        np.allclose(a.X_world_grasp.matrix, b.X_world_grasp.matrix, atol=1e-9)
+        and a.score == b.score
+    )
