@@ -1,0 +1,1 @@
+"""From RGB-D images to object states and a height map."""

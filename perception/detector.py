@@ -1,0 +1,178 @@
+"""The detector at run time: ONNX Runtime and NumPy, no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from perception.camera import height_image
+from robot.errors import SensorError, SteadyhandError
+from robot.types import Detection, RgbdFrame
+
+# The fourth channel is the height above the table, clipped to this range (m): above it there is
+# only the arm, below it nothing but noise.
+HEIGHT_RANGE_M = (-0.05, 0.40)
+# Fixed normalization of (red, green, blue in [0, 1]; height in m), inside the graph.
+CHANNEL_MEAN = (0.45, 0.45, 0.45, 0.02)
+CHANNEL_STD = (0.25, 0.25, 0.25, 0.05)
+
+KIND = "steadyhand-detector"
+INPUT = {
+    "name": "image",
+    "channels": ["red [0, 1]", "green [0, 1]", "blue [0, 1]", "height above table, m"],
+    "dtype": "float32",
+    "height_range_m": list(HEIGHT_RANGE_M),
+}
+OUTPUTS = ["boxes_xyxy_px", "scores", "labels"]
+
+
+class ModelError(SteadyhandError):
+    """A model file is missing, damaged, or not what its user expects."""
+
+
+def network_input(frame: RgbdFrame) -> NDArray[np.float32]:
+    """The detector's (4, H, W) float32 input: colour in [0, 1] and height above the table in m.
+
+    Pixels without depth get height 0, as the bare table has. The height rather than the depth
+    makes the channel mean the same from every camera pose.
+
+    Raises:
+        SensorError: not one pixel of the frame has a valid depth.
+    """
+    height, valid = height_image(frame)
+    if not valid.any():
+        raise SensorError(f"camera {frame.camera}: no pixel has a valid depth (0 < depth, finite)")
+    return pack_channels(frame.rgb, height)
+
+
+def pack_channels(rgb: NDArray[np.uint8], height_m: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W, 3) uint8 and (H, W) m to the network's (4, H, W) float32."""
+    image = np.empty((4, *height_m.shape), np.float32)
+    np.multiply(rgb.transpose(2, 0, 1), np.float32(1.0 / 255.0), out=image[:3])
+    np.clip(height_m, *HEIGHT_RANGE_M, out=image[3])
+    return image
+
+
+def detector_metadata(classes: tuple[str, ...], **extra: str) -> dict[str, str]:
+    """The ``metadata_props`` that a detector's file must carry."""
+    return {
+        "kind": KIND,
+        "input": json.dumps(INPUT, sort_keys=True),
+        "outputs": json.dumps(OUTPUTS),
+        "classes": json.dumps(list(classes)),
+        **extra,
+    }
+
+
+class OnnxDetector:
+    """Runs an exported detector; implements ``robot.interface.Detector``.
+
+    Args:
+        model: path of the ``.onnx`` file, or its bytes.
+        threads: threads that ONNX Runtime may use.
+        score_threshold: detections with a lower score are dropped; the default has the best F1 on
+            held-out train objects.
+
+    Raises:
+        ModelError: the file is missing or damaged, or its metadata names other inputs, outputs or
+            channels than this runtime feeds.
+    """
+
+    def __init__(
+        self, model: Path | str | bytes, threads: int = 1, score_threshold: float = 0.4
+    ) -> None:
+        if not 0.0 <= score_threshold <= 1.0:
+            raise ModelError(f"score_threshold: must be in [0, 1], got {score_threshold}")
+        self._name = "detector" if isinstance(model, bytes) else str(model)
+        self._session = self._open(model, threads)
+        self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+        self._check()
+        self.classes: tuple[str, ...] = tuple(json.loads(self.metadata["classes"]))
+        self.score_threshold = score_threshold
+        _, self.height_px, self.width_px = self._session.get_inputs()[0].shape
+
+    def _open(self, model: Path | str | bytes, threads: int) -> Any:
+        if not isinstance(model, bytes):
+            if not Path(model).is_file():
+                raise ModelError(f"{model}: no such file; expected a detector's .onnx file")
+            model = str(model)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises a dozen classes with no common base
+            first = str(error).strip().splitlines()[0]
+            raise ModelError(f"{self._name}: not a loadable ONNX model: {first}") from error
+
+    def _check(self) -> None:
+        inputs = self._session.get_inputs()
+        outputs = [o.name for o in self._session.get_outputs()]
+        expected = detector_metadata(())
+        for key in ("kind", "input", "outputs"):
+            found = self.metadata.get(key)
+            if found != expected[key]:
+                raise ModelError(
+                    f"{self._name}: metadata {key!r} is {found!r}, this runtime needs "
+                    f"{expected[key]!r}"
+                )
+        shape = inputs[0].shape if len(inputs) == 1 else None
+        if (
+            shape is None
+            or inputs[0].name != INPUT["name"]
+            or outputs != OUTPUTS
+            or len(shape) != 3
+            or shape[0] != 4
+            or not all(isinstance(n, int) for n in shape)
+        ):
+            raise ModelError(
+                f"{self._name}: graph takes {[(i.name, i.shape) for i in inputs]} and gives "
+                f"{outputs}, expected image (4, H, W) and {OUTPUTS}"
+            )
+        try:
+            classes = json.loads(self.metadata.get("classes", ""))
+        except ValueError:
+            classes = None
+        if not isinstance(classes, list) or not classes:
+            raise ModelError(f"{self._name}: metadata 'classes' must be a JSON list of names")
+
+    def detect(self, frame: RgbdFrame, score_threshold: float | None = None) -> list[Detection]:
+        """Detections of one frame, best first; empty where there is nothing.
+
+        Args:
+            frame: to look at.
+            score_threshold: instead of the detector's own.
+
+        Raises:
+            SensorError: the frame has another size than the model takes, or no valid depth.
+        """
+        if frame.depth_m.shape != (self.height_px, self.width_px):
+            raise SensorError(
+                f"camera {frame.camera}: image is {frame.depth_m.shape[1]}x"
+                f"{frame.depth_m.shape[0]} px, the detector takes {self.width_px}x"
+                f"{self.height_px}"
+            )
+        least = self.score_threshold if score_threshold is None else score_threshold
+        boxes, scores, labels = self.run(network_input(frame))
+        return [
+            Detection(
+                (float(x1), float(y1), float(x2 - x1), float(y2 - y1)),
+                float(score),
+                self.classes[int(label) - 1],
+            )
+            for (x1, y1, x2, y2), score, label in zip(boxes, scores, labels, strict=True)
+            if score >= least
+        ]
+
+    def run(
+        self, image: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        """The bare graph: (4, H, W) to boxes (N, 4) xyxy px, scores (N,) and labels (N,) from 1."""
+        boxes, scores, labels = self._session.run(OUTPUTS, {"image": image})
+        return boxes, scores, labels

@@ -1,0 +1,272 @@
+"""Which points belong to which detection: segmentation in one view, association across views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.load import bounded
+from perception.cloud import Cloud
+from robot.types import Detection
+
+# Cells of one row of the (unbounded) grid in which overlap is counted.
+_CELL_ROW = 20_000
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """How detections become points.
+
+    Attributes:
+        table_m: points lower than this are the table's, m.
+        edge_m: neighbouring pixels whose depths differ by more are on different surfaces, m.
+        grow: share by which a detection's box is widened on each side before it claims pixels.
+        whole: a connected surface of which this share lies in one box belongs to it as a whole.
+        least_px: a detection with fewer pixels above the table has no geometry.
+        overlap: two views' segments are one object where this share of the smaller one's cells is
+            also the other's.
+        cell_m: edge of the cells in which overlap is counted, m.
+    """
+
+    table_m: float = bounded(0.006, 0.0, 0.1)
+    edge_m: float = bounded(0.010, 0.001, 0.2)
+    grow: float = bounded(0.04, 0.0, 0.5)
+    whole: float = bounded(0.85, 0.5, 1.0)
+    least_px: int = bounded(15, 1, 10_000)
+    overlap: float = bounded(0.30, 0.01, 1.0)
+    cell_m: float = bounded(0.005, 0.001, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The points of one detection in one view.
+
+    Attributes:
+        view: index of the view.
+        detection: whose points they are.
+        points: (N, 3) float32 world points, m.
+        cells: sorted numbers of the cells (xy) that they touch.
+    """
+
+    view: int
+    detection: Detection
+    points: NDArray[np.float32]
+    cells: NDArray[np.int64]
+
+
+def segments_of(
+    view: int,
+    cloud: Cloud,
+    above: NDArray[np.bool_],
+    detections: Sequence[Detection],
+    config: SegmentConfig,
+) -> tuple[list[Segment], list[Detection]]:
+    """The points of each detection in one view.
+
+    Args:
+        view: index of the view.
+        cloud: its points.
+        above: (H, W) bool: good points above the table and within the workspace.
+        detections: of the view.
+        config: how.
+
+    Returns:
+        The segments, and the detections that have no geometry.
+    """
+    owner = _owners(above, _surfaces(cloud, above, config), detections, config)
+    segments, bare = [], []
+    for index, detection in enumerate(detections):
+        mask = _largest(owner == index, detection)
+        points = cloud.points[mask]
+        if len(points) < config.least_px:
+            bare.append(detection)
+            continue
+        segments.append(Segment(view, detection, points, cells_xy(points, config.cell_m)))
+    return segments, bare
+
+
+def cells_xy(points_m: NDArray[np.float32], cell_m: float) -> NDArray[np.int64]:
+    """Sorted numbers of the xy cells that (N, 3) points touch."""
+    return np.unique(_cell_numbers(points_m, cell_m))
+
+
+def _surfaces(cloud: Cloud, above: NDArray[np.bool_], config: SegmentConfig) -> NDArray[np.int32]:
+    """(H, W) int32 numbers of surfaces that are connected without a jump in depth; 0 = none."""
+    depth = cloud.depth_m
+    # A pixel at a jump belongs to no surface here; it is given to its neighbour's later.
+    low = cv2.erode(depth, np.ones((3, 3), np.uint8))
+    jump = (depth - low) > 2.0 * config.edge_m
+    inner = (above & ~jump).astype(np.uint8)
+    _, labels = cv2.connectedComponents(inner, connectivity=4, ltype=cv2.CV_32S)
+    return np.asarray(labels, np.int32)
+
+
+def _owners(
+    above: NDArray[np.bool_],
+    surfaces: NDArray[np.int32],
+    detections: Sequence[Detection],
+    config: SegmentConfig,
+) -> NDArray[np.int32]:
+    """(H, W) int32: index of the detection that owns a pixel, -1 for none.
+
+    Where boxes overlap a pixel goes to the box whose middle is nearest, measured in box sizes; a
+    surface that lies in one box as good as wholly goes to the smallest such box, whatever else
+    overlaps it.
+    """
+    rows, columns = above.shape
+    owner = np.full((rows, columns), -1, np.int32)
+    nearest = np.full((rows, columns), np.inf, np.float32)
+    total = np.bincount(surfaces.ravel())
+    best_area = np.full(len(total), np.inf)
+    best_box = np.full(len(total), -1, np.int32)
+    spans = []
+    for index, detection in enumerate(detections):
+        x, y, w, h = detection.box_xywh_px
+        gx, gy = config.grow * w + 1.0, config.grow * h + 1.0
+        x0, x1 = max(0, int(x - gx)), min(columns, int(np.ceil(x + w + gx)))
+        y0, y1 = max(0, int(y - gy)), min(rows, int(np.ceil(y + h + gy)))
+        spans.append((slice(y0, max(y1, y0)), slice(x0, max(x1, x0))))
+        if x1 <= x0 or y1 <= y0:
+            continue
+        u = (np.arange(x0, x1, dtype=np.float32) + 0.5 - (x + w / 2)) / max(w, 1.0)
+        v = (np.arange(y0, y1, dtype=np.float32) + 0.5 - (y + h / 2)) / max(h, 1.0)
+        distance = u[None, :] ** 2 + v[:, None] ** 2
+        part = spans[-1]
+        closer = above[part] & (distance < nearest[part])
+        nearest[part][closer] = distance[closer]
+        owner[part][closer] = index
+        inside = np.bincount(surfaces[part].ravel(), minlength=len(total))
+        whole = (inside >= config.whole * np.maximum(total, 1)) & (w * h < best_area)
+        best_area[whole] = w * h
+        best_box[whole] = index
+    best_box[0] = -1
+    claimed = best_box[surfaces]
+    for index, part in enumerate(spans):
+        taken = claimed[part] == index
+        owner[part][taken] = index
+    return owner
+
+
+def _largest(mask: NDArray[np.bool_], detection: Detection) -> NDArray[np.bool_]:
+    """The part of a detection's pixels that is connected and largest, and what is nearly as large.
+
+    An object that another one lies across falls into parts; specks of neighbours are smaller.
+    """
+    if not mask.any():
+        return mask
+    x, y, w, h = (int(v) for v in detection.box_xywh_px)
+    rows, columns = mask.shape
+    pad = 8
+    part = (
+        slice(max(0, y - pad), min(rows, y + h + pad)),
+        slice(max(0, x - pad), min(columns, x + w + pad)),
+    )
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask[part].astype(np.uint8), connectivity=8
+    )
+    if count <= 2:
+        return mask
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    kept = np.concatenate([[False], areas >= 0.25 * areas.max()])
+    out = np.zeros_like(mask)
+    out[part] = kept[labels]
+    return out
+
+
+def associate(segments: Sequence[Segment], config: SegmentConfig) -> list[list[Segment]]:
+    """Groups segments of several views that are one object, at most one from each view.
+
+    Pairs are joined from the largest overlap of their xy cells downwards.
+    """
+    shared = _shared_cells(segments)
+    pairs = []
+    for (a, b), count in shared.items():
+        sizes = segments[a].cells.size, segments[b].cells.size
+        if count >= config.overlap * min(sizes):
+            pairs.append((count / (sum(sizes) - count), a, b))
+    group = list(range(len(segments)))
+    for _, a, b in sorted(pairs, reverse=True):
+        merged = [i for i in range(len(segments)) if group[i] in (group[a], group[b])]
+        views = [segments[i].view for i in merged]
+        if group[a] != group[b] and len(set(views)) == len(views):
+            old, new = group[b], group[a]
+            group = [new if g == old else g for g in group]
+    kept = [
+        _without_rivals(index, segments, group, shared, config) for index in range(len(segments))
+    ]
+    out: dict[int, list[Segment]] = {}
+    for index, segment in enumerate(kept):
+        if segment is not None:
+            out.setdefault(group[index], []).append(segment)
+    return list(out.values())
+
+
+def _shared_cells(segments: Sequence[Segment]) -> dict[tuple[int, int], int]:
+    """How many xy cells each pair of segments of different views shares, where it is not 0."""
+    boxes = [(s.points[:, :2].min(axis=0), s.points[:, :2].max(axis=0)) for s in segments]
+    out: dict[tuple[int, int], int] = {}
+    for a, first in enumerate(segments):
+        for b in range(a + 1, len(segments)):
+            second = segments[b]
+            apart = (boxes[a][0] > boxes[b][1]).any() or (boxes[b][0] > boxes[a][1]).any()
+            if first.view == second.view or apart:
+                continue
+            count = np.intersect1d(first.cells, second.cells, assume_unique=True).size
+            if count:
+                out[a, b] = count
+    return out
+
+
+def _without_rivals(
+    index: int,
+    segments: Sequence[Segment],
+    group: Sequence[int],
+    shared: dict[tuple[int, int], int],
+    config: SegmentConfig,
+) -> Segment | None:
+    """A segment without the points that another view gives to another object.
+
+    Views can disagree on how many objects there are: where one view's single segment covers two of
+    another's, it keeps what lies on its partner and gives up what lies on the other.
+    """
+    segment = segments[index]
+    partners = {
+        s.view: s for i, s in enumerate(segments) if group[i] == group[index] and i != index
+    }
+    rivals = []
+    for (a, b), count in shared.items():
+        if index not in (a, b) or group[a] == group[b]:
+            continue
+        rival = segments[b if a == index else a]
+        if rival.view in partners and count >= config.overlap * rival.cells.size:
+            rivals.append(rival)
+    if not rivals:
+        return segment
+    # Each cell goes to whichever of them is nearest: also where the other view sees neither.
+    places = _cell_places(segment.cells)
+    own = np.min([_distance(places, partners[r.view].cells) for r in rivals], axis=0)
+    other = np.min([_distance(places, r.cells) for r in rivals], axis=0)
+    kept = segment.cells[own <= other]
+    points = segment.points[np.isin(_cell_numbers(segment.points, config.cell_m), kept)]
+    if len(points) < config.least_px:
+        return None
+    return Segment(segment.view, segment.detection, points, kept)
+
+
+def _distance(places: NDArray[np.int64], cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Squared distance, in cells, of each place (N, 2) to the nearest of the numbered cells."""
+    apart = places[:, None, :] - _cell_places(cells)[None, :, :]
+    return np.asarray((apart**2).sum(axis=2).min(axis=1))
+
+
+def _cell_places(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.stack(np.divmod(cells, _CELL_ROW), axis=1)
+
+
+def _cell_numbers(points_m: NDArray[np.float32], cell_m: float) -> NDArray[np.int64]:
+    ij = np.floor(points_m[:, :2] / cell_m).astype(np.int64) + _CELL_ROW // 2
+    return np.asarray(ij[:, 0] * _CELL_ROW + ij[:, 1])

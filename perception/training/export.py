@@ -1,0 +1,263 @@
+"""From trained weights to the graphs that are shipped: fp32 and int8 ONNX, with parity checks."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from configs.load import bounded, load
+from perception.coco import CocoDataset, write_bytes
+from perception.detector import (
+    INPUT,
+    OUTPUTS,
+    ModelError,
+    OnnxDetector,
+    detector_metadata,
+    network_input,
+)
+from perception.training.network import ExportedDetector, NetworkConfig, build_network
+
+_OPSET = 17
+
+
+@dataclass(frozen=True)
+class QuantizeConfig:
+    """How the detector becomes int8 (static QDQ, weights per channel).
+
+    Attributes:
+        images: images from which the ranges of activations are taken, spread over the set.
+        operators: kinds of nodes that are quantized.
+        reduce_range: 7-bit weights, for processors without VNNI, whose sums could saturate.
+    """
+
+    images: int = bounded(60, 1, 10_000)
+    operators: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
+    reduce_range: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far two detectors differ over the same images.
+
+    Attributes:
+        images: compared.
+        same_count: share of images with equal numbers of detections.
+        box_px: largest difference of a box edge over images of ``same_count``, px.
+        score: largest difference of a score, likewise.
+    """
+
+    images: int
+    same_count: float
+    box_px: float
+    score: float
+
+
+@dataclass(slots=True)
+class Weights:
+    """A trained network and what it was trained with."""
+
+    network: Any
+    config: NetworkConfig
+    digest: str
+    raw: dict[str, Any] = field(default_factory=dict)
+
+
+def load_weights(path: Path | str) -> Weights:
+    """Reads ``weights.pt`` or ``checkpoint.pt`` of a training run.
+
+    Raises:
+        ModelError: the file is missing or not such a file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; expected the weights of a detector run")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        raw = state["config"]["network"]
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        config = NetworkConfig(**values)
+        network = build_network(config)
+        network.load_state_dict(state["network"])
+    except Exception as error:  # torch.load raises whatever the damaged bytes lead to
+        raise ModelError(f"{path}: not a detector's weights: {error!s:.200}") from error
+    return Weights(network.eval(), config, str(state["digest"]), state["config"])
+
+
+def export_fp32(weights: Weights, path: Path | str, git_commit: str = "unknown") -> Path:
+    """Writes the detector as one ONNX file with its metadata."""
+    path = Path(path)
+    module = ExportedDetector(weights.network, weights.config.distinct_iou).eval()
+    example = _example(weights.config)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        draft = Path(folder) / "detector.onnx"
+        torch.onnx.export(
+            module,
+            (example,),
+            str(draft),
+            input_names=[str(INPUT["name"])],
+            output_names=OUTPUTS,
+            dynamic_axes={name: {0: "n"} for name in OUTPUTS},
+            opset_version=_OPSET,
+            # The exporter built on torch.export fails on data-dependent sizes.
+            dynamo=False,
+        )
+        model = onnx.load(str(draft))
+    _annotate(model, weights, "fp32", git_commit)
+    write_bytes(path, model.SerializeToString())
+    return path
+
+
+def quantize(
+    source: Path | str,
+    path: Path | str,
+    calibration: Sequence[NDArray[np.float32]],
+    config: QuantizeConfig | None = None,
+) -> Path:
+    """Writes the int8 form of a detector: static QDQ, weights per channel. Needs no torch.
+
+    Args:
+        source: the fp32 file.
+        path: where to write.
+        calibration: network inputs (4, H, W) float32 from which activations' ranges are taken.
+        config: how.
+    """
+    from onnxruntime.quantization import (
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    config = config or QuantizeConfig()
+    if not len(calibration):
+        raise ModelError("quantize: needs at least one calibration image")
+    path = Path(path)
+    with tempfile.TemporaryDirectory() as folder:
+        prepared, draft = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+        # Symbolic shapes fail on the data-dependent part behind the proposals.
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(draft),
+            _Reader(calibration),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(config.operators),
+            per_channel=True,
+            reduce_range=config.reduce_range,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        model = onnx.load(str(draft))
+    metadata = {p.key: p.value for p in onnx.load(str(source)).metadata_props}
+    _set_metadata(model, {**metadata, "precision": "int8"})
+    write_bytes(path, model.SerializeToString())
+    return path
+
+
+def calibration_images(dataset: CocoDataset, count: int) -> list[NDArray[np.float32]]:
+    """``count`` network inputs spread evenly over a set."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int))
+    return [network_input(dataset.frame(int(index))) for index in chosen]
+
+
+def parity(
+    weights: Weights, detector: OnnxDetector, images: Sequence[NDArray[np.float32]]
+) -> Parity:
+    """Compares the torch network with an exported one; zeros are included as an empty image."""
+    module = ExportedDetector(weights.network, weights.config.distinct_iou).eval()
+    empty = np.zeros((4, weights.config.height_px, weights.config.width_px), np.float32)
+    same, box, score = 0, 0.0, 0.0
+    for image in [*images, empty]:
+        with torch.no_grad():
+            boxes, scores, _ = (o.numpy() for o in module(torch.from_numpy(image)))
+        got_boxes, got_scores, _ = detector.run(image)
+        if len(scores) != len(got_scores):
+            continue
+        same += 1
+        if len(scores):
+            box = max(box, float(np.abs(boxes - got_boxes).max()))
+            score = max(score, float(np.abs(scores - got_scores).max()))
+    count = len(images) + 1
+    return Parity(count, same / count, box, score)
+
+
+class _Reader:
+    """Feeds calibration images to onnxruntime one by one."""
+
+    def __init__(self, images: Sequence[NDArray[np.float32]]) -> None:
+        self._images: Iterator[NDArray[np.float32]] = iter(images)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        image = next(self._images, None)
+        return None if image is None else {str(INPUT["name"]): image}
+
+
+def _example(config: NetworkConfig) -> torch.Tensor:
+    image = torch.full((4, config.height_px, config.width_px), 0.5)
+    image[3] = 0.0
+    image[:3, 80:130, 100:160] = torch.tensor([0.9, 0.2, 0.1])[:, None, None]
+    image[3, 80:130, 100:160] = 0.05
+    return image
+
+
+def _annotate(model: onnx.ModelProto, weights: Weights, precision: str, git_commit: str) -> None:
+    size = f"{weights.config.width_px}x{weights.config.height_px}"
+    extra = {
+        "precision": precision,
+        "size_px": size,
+        "box_units": "px, x right, y down, from the image's top left corner",
+        "frames": "camera_color_optical_frame; heights in world",
+        "score_threshold": str(weights.config.score_threshold),
+        "config_hash": weights.digest,
+        "git_commit": git_commit,
+    }
+    _set_metadata(model, detector_metadata(weights.config.classes, **extra))
+
+
+def _set_metadata(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
+    del model.metadata_props[:]
+    for key in sorted(metadata):
+        model.metadata_props.add(key=key, value=metadata[key])
+
+
+def export_detector(
+    weights_path: Path | str,
+    out: Path | str,
+    calibration: CocoDataset,
+    config: QuantizeConfig | None = None,
+    git_commit: str = "unknown",
+) -> dict[str, Any]:
+    """Weights to ``detector_fp32.onnx`` and ``detector.onnx`` (int8) in ``out``, with the figures.
+
+    Returns:
+        paths (``fp32``, ``int8``), sizes in bytes, and ``parity`` of fp32 and int8 against torch.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    config = config or load(QuantizeConfig)
+    weights = load_weights(weights_path)
+    images = calibration_images(calibration, config.images)
+    fp32 = export_fp32(weights, out / "detector_fp32.onnx", git_commit)
+    int8 = quantize(fp32, out / "detector.onnx", images, config)
+    return {
+        "fp32": fp32,
+        "int8": int8,
+        "fp32_bytes": fp32.stat().st_size,
+        "int8_bytes": int8.stat().st_size,
+        "parity": {
+            "fp32": parity(weights, OnnxDetector(fp32), images[:20]),
+            "int8": parity(weights, OnnxDetector(int8), images[:20]),
+        },
+    }
