@@ -1,0 +1,183 @@
+"""The simulated Panda: implements the ``Robot`` protocol over a ``World``.
+
+Arm joints follow position motors with velocity feed-forward; the two fingers are coupled by a gear,
+close with a force, and report the force that their own motors apply. Nothing is ever attached to
+the hand: a grasp holds by contact and friction alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.bullet import pybullet
+from envs.world import World
+from robot.limits import RobotLimits
+from robot.types import GripperCommand, GripperState, JointCommand, JointState, RobotState
+
+_ARM = list(range(7))
+_FINGERS = [9, 10]
+_GEAR_FORCE_N = 60.0
+"""With which the two fingers keep each other in step."""
+
+Array = NDArray[np.float64]
+
+
+class SimPanda:
+    """A Panda in the world.
+
+    Args:
+        world: where it stands; its base state is set with the arm at home.
+        limits: the arm's limits; motor torques come from them.
+        latency_ticks: how many control ticks a command takes to reach the motors.
+        force_limit_n: the most a finger can press, N.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        limits: RobotLimits,
+        latency_ticks: int = 0,
+        force_limit_n: float | None = None,
+    ) -> None:
+        self.world = world
+        self.limits = limits
+        self.force_limit_n = force_limit_n or limits.gripper.max_force_n
+        self._latency_ticks = latency_ticks
+        self._queue: deque[tuple[list[float], list[float], float, float]] = deque()
+        self._arm = world.arm_id
+        self._client = world.client
+        self._torque = [float(v) for v in limits.joints.torque_nm]
+        self._finger_speed_m_s = limits.gripper.max_speed_m_s / 2
+        self._home = np.asarray(limits.home_rad, dtype=np.float64)
+        self._gripper = GripperState(limits.gripper.max_opening_m, 0.0)
+        gear = pybullet.createConstraint(
+            self._arm, 9, self._arm, 10, pybullet.JOINT_GEAR,
+            [1, 0, 0], [0, 0, 0], [0, 0, 0], physicsClientId=self._client,
+        )  # fmt: skip
+        pybullet.changeConstraint(
+            gear, gearRatio=-1, erp=0.1, maxForce=_GEAR_FORCE_N, physicsClientId=self._client
+        )
+        for finger in _FINGERS:
+            world.dynamics(
+                self._arm,
+                finger,
+                lateralFriction=1.0,
+                spinningFriction=world.config.finger_spinning_friction,
+                jointLowerLimit=0.0,
+                jointUpperLimit=limits.gripper.max_opening_m / 2,
+            )
+        # Bullet damps every link; the real arm's controller compensates its own friction.
+        for link in range(-1, 12):
+            world.dynamics(self._arm, link, linearDamping=0.0, angularDamping=0.0)
+        self.reset(self._home)
+        world.mark_base()
+
+    def configure(self, latency_ticks: int, force_limit_n: float) -> None:
+        """Set what differs between physics settings; call it before ``reset``."""
+        self._latency_ticks = latency_ticks
+        self.force_limit_n = force_limit_n
+
+    def reset(self, q_rad: Array | None = None, opening_m: float | None = None) -> None:
+        """Put the arm, at rest, at ``q_rad`` (7,) rad (home if None) and open the gripper."""
+        q = self._home if q_rad is None else np.asarray(q_rad, dtype=np.float64)
+        opening = self.limits.gripper.max_opening_m if opening_m is None else opening_m
+        for joint, value in zip(_ARM, q.tolist(), strict=True):
+            pybullet.resetJointState(self._arm, joint, value, 0.0, physicsClientId=self._client)
+        for finger in _FINGERS:
+            pybullet.resetJointState(
+                self._arm, finger, opening / 2, 0.0, physicsClientId=self._client
+            )
+        self._queue.clear()
+        self._apply(q.tolist(), [0.0] * 7, opening, self.force_limit_n)
+        for _ in range(self._latency_ticks):
+            self._queue.append((q.tolist(), [0.0] * 7, opening, self.force_limit_n))
+
+    # Robot protocol -------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Nothing to do: the simulated arm is there with its world."""
+
+    def read(self) -> RobotState:
+        """Joints and gripper, now."""
+        q, qd, effort, opening, force = self.read_arrays()
+        return RobotState(
+            self.world.time_s, JointState(q, qd, effort), GripperState(opening, force)
+        )
+
+    def send(self, joints: JointCommand, gripper: GripperCommand) -> JointCommand:
+        """Command the next tick; the force is capped by the physics setting.
+
+        Returns:
+            What the motors follow in that tick: with latency, an earlier command.
+        """
+        q, qd = self.send_arrays(
+            joints.position_rad.tolist(),
+            joints.velocity_rad_s.tolist(),
+            gripper.opening_m,
+            gripper.force_n,
+        )
+        return JointCommand(np.array(q), np.array(qd))
+
+    def stop(self) -> None:
+        """Hold the present position."""
+        q, _, _, opening, _ = self.read_arrays()
+        self._queue.clear()
+        self._apply(q.tolist(), [0.0] * 7, opening, self.force_limit_n)
+
+    # The same without nouns, for the training loop --------------------------------------------
+
+    def read_arrays(self) -> tuple[Array, Array, Array, float, float]:
+        """(q (7,) rad, qd (7,) rad/s, effort (7,) N·m, opening m, mean finger force N)."""
+        states = pybullet.getJointStates(
+            self._arm, [*_ARM, *_FINGERS], physicsClientId=self._client
+        )
+        q = np.array([s[0] for s in states[:7]])
+        qd = np.array([s[1] for s in states[:7]])
+        effort = np.array([s[3] for s in states[:7]])
+        opening = max(0.0, states[7][0] + states[8][0])
+        # Closing is negative in the finger joints; pressing outwards is no grip.
+        force = max(0.0, -0.5 * (states[7][3] + states[8][3]))
+        return q, qd, effort, opening, force
+
+    def read_fingers(self) -> tuple[float, float]:
+        """(opening m, mean finger force N); cheaper than reading everything."""
+        left, right = pybullet.getJointStates(self._arm, _FINGERS, physicsClientId=self._client)
+        return max(0.0, left[0] + right[0]), max(0.0, -0.5 * (left[3] + right[3]))
+
+    def send_arrays(
+        self, q: list[float], qd: list[float], opening_m: float, force_n: float
+    ) -> tuple[list[float], list[float]]:
+        """Queue one tick's command and apply the one that is due; returns that one's joints."""
+        force_n = min(force_n, self.force_limit_n)
+        if not self._latency_ticks:
+            self._apply(q, qd, opening_m, force_n)
+            return q, qd
+        self._queue.append((q, qd, opening_m, force_n))
+        due = self._queue.popleft()
+        self._apply(*due)
+        return due[0], due[1]
+
+    def _apply(self, q: list[float], qd: list[float], opening_m: float, force_n: float) -> None:
+        pybullet.setJointMotorControlArray(
+            self._arm,
+            _ARM,
+            pybullet.POSITION_CONTROL,
+            targetPositions=q,
+            targetVelocities=qd,
+            forces=self._torque,
+            positionGains=[0.3] * 7,
+            physicsClientId=self._client,
+        )
+        for finger in _FINGERS:
+            pybullet.setJointMotorControl2(
+                self._arm,
+                finger,
+                pybullet.POSITION_CONTROL,
+                targetPosition=0.5 * opening_m,
+                force=force_n,
+                maxVelocity=self._finger_speed_m_s,
+                physicsClientId=self._client,
+            )

@@ -1,0 +1,124 @@
+"""A simulated work cell: world, arm, cameras, perception and the picker, put together once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from envs.camera import (
+    OVERHEAD,
+    WRIST,
+    X_TOOL0_WRIST,
+    X_WORLD_OVERHEAD,
+    SimCamera,
+)
+from envs.clock import SimClock
+from envs.objects import ObjectModel
+from envs.panda import SimPanda
+from envs.physics import PhysicsConfig, apply_physics
+from envs.scene import DropConfig, drop
+from envs.truth import TruthPerception
+from envs.world import TRAY, World
+from perception.fusion import Fusion
+from perception.look import CameraPerception
+from robot.errors import ConfigError
+from robot.execution.grasp import GraspLoop
+from robot.execution.pick import PickConfig, Picker
+from robot.execution.player import Player
+from robot.interface import Detector, Perception, Policy
+from robot.limits import RobotLimits, load_limits
+from robot.loop.log import RunLog
+from robot.safety.supervisor import Supervisor
+from robot.types import Pose
+
+Sensing = Literal["camera", "truth"]
+
+
+class Station:
+    """A Panda at its table, ready to pick.
+
+    Args:
+        policy: acts in the policy's part of a pick.
+        physics: the setting.
+        sensing: ``camera`` (needs a detector) or ``truth``.
+        detector: finds objects in images.
+        log: gets every event.
+        gui: open Bullet's window.
+        limits: the arm's, from a bundle say; the Panda's own when None.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        physics: PhysicsConfig,
+        sensing: Sensing,
+        detector: Detector | None = None,
+        log: RunLog | None = None,
+        gui: bool = False,
+        limits: RobotLimits | None = None,
+    ) -> None:
+        self.physics = physics
+        self.limits = limits or load_limits("panda")
+        self.world = World(gui=gui)
+        self.arm = SimPanda(self.world, self.limits)
+        self.loop = GraspLoop.make(self.limits)
+        rng = np.random.default_rng(0)
+        self.cameras = (
+            SimCamera(self.world, "overhead", OVERHEAD, lambda: X_WORLD_OVERHEAD, rng),
+            SimCamera(self.world, "wrist", WRIST, self._wrist_pose, rng),
+        )
+        self.perception: Perception
+        self.fusion: Fusion | None = None
+        if sensing == "truth":
+            self.perception = TruthPerception(self.world)
+        elif detector is None:
+            raise ConfigError("sensing: camera needs a detector; give a bundle, or sense the truth")
+        else:
+            self.fusion = Fusion()
+            self.perception = CameraPerception(self.cameras, detector, self.fusion)
+        self.clock = SimClock(self.world)
+        player = Player(
+            self.arm,
+            self.clock,
+            Supervisor(self.limits, self.loop.kinematics),
+            self.loop,
+            log,
+        )
+        self.picker = Picker(
+            self.limits,
+            player,
+            self.loop,
+            self.perception,
+            policy,
+            config=PickConfig(tray=TRAY),
+        )
+
+    def begin(self, models: Sequence[ObjectModel], drop_config: DropConfig, seed: int) -> int:
+        """A new episode: drop ``models``, draw the physics, bring the arm home.
+
+        Returns:
+            How many times an object had to be dropped again.
+        """
+        rng = np.random.default_rng(seed)
+        self.world.reset()
+        self.arm.configure(0, self.physics.gripper_force_n)
+        self.arm.reset()
+        redrawn = drop(self.world, models, drop_config, rng)
+        apply_physics(self.physics, self.world, self.arm, rng)
+        self.arm.reset()
+        for camera in self.cameras:
+            camera.begin_episode(self.physics, np.random.default_rng(rng.integers(2**63)))
+        if self.fusion is not None:
+            self.fusion.reset()
+        self.picker.begin_episode(seed)
+        return redrawn
+
+    def close(self) -> None:
+        """Disconnect from Bullet."""
+        self.world.close()
+
+    def _wrist_pose(self) -> Pose:
+        q, _, _, _, _ = self.arm.read_arrays()
+        return self.loop.kinematics.forward(q) @ X_TOOL0_WRIST

@@ -1,0 +1,1 @@
+"""Data made by simulation: annotated scenes and grasp trials, as files."""

@@ -1,0 +1,138 @@
+"""Annotated scenes: streamed from memory, or written as COCO sets that resume."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from configs.load import as_dict, digest, find, load
+from envs.objects import CLASSES
+from envs.synthesis.maker import VIEWS, Scene, SceneMaker, ScenesConfig, View, scene_models
+from perception.coco import CocoWriter, DatasetError, write_bytes
+
+__all__ = [
+    "VIEWS",
+    "Scene",
+    "SceneMaker",
+    "ScenesConfig",
+    "View",
+    "generate",
+    "scene_models",
+    "scene_stream",
+]
+
+
+def scene_stream(
+    objects: str, count: int, seed: int, config: ScenesConfig | None = None
+) -> Iterator[Scene]:
+    """``count`` scenes one after the other, in memory; nothing is written."""
+    maker = SceneMaker(config or load(ScenesConfig, find("protocol", "scenes")), objects, seed)
+    try:
+        for number in range(count):
+            yield maker.scene(number)
+    finally:
+        maker.close()
+
+
+def generate(
+    root: Path | str,
+    objects: str,
+    count: int,
+    seed: int,
+    config: ScenesConfig | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Writes a COCO set of ``count`` scenes (two images each); resumes where it stopped.
+
+    Args:
+        root: the set's folder.
+        objects: as for ``SceneMaker``.
+        count: of scenes.
+        seed: of the set.
+        config: the distribution; the frozen one by default.
+        workers: processes.
+        progress: called with (scenes done, scenes in all).
+
+    Returns:
+        The path of ``instances.json``.
+
+    Raises:
+        DatasetError: the folder holds another set, or the disk refuses.
+    """
+    root = Path(root)
+    config = config or load(ScenesConfig, find("protocol", "scenes"))
+    shards = root / "scenes"
+    shards.mkdir(parents=True, exist_ok=True)
+    info = {"objects": objects, "seed": seed, "scenes_hash": digest(config)}
+    _claim(root / "set.json", info)
+    missing = [n for n in range(count) if not (shards / f"{n:06d}.json").is_file()]
+    done = count - len(missing)
+    jobs = [
+        (str(root), objects, seed, config, missing[i :: max(1, workers)]) for i in range(workers)
+    ]
+    if workers <= 1:
+        for number in _write_scenes(*jobs[0]) if missing else ():
+            done += 1
+            if progress:
+                progress(done, count)
+            del number
+    elif missing:
+        context = multiprocessing.get_context("spawn")
+        processes = [context.Process(target=_exhaust, args=job) for job in jobs]
+        for process in processes:
+            process.start()
+        while any(process.is_alive() for process in processes):
+            processes[0].join(1.0)
+            for process in processes:
+                process.join(0.5)
+            if progress:
+                progress(len(list(shards.glob("*.json"))), count)
+        failed = [process.exitcode for process in processes if process.exitcode]
+        if failed:
+            raise DatasetError(f"{root}: a worker stopped with exit code {failed[0]}")
+    writer = CocoWriter(root, CLASSES)
+    for number in range(count):
+        shard = json.loads((shards / f"{number:06d}.json").read_text())
+        for entry, labels in shard:
+            writer.add_entry(entry, labels)
+    return writer.close({**info, "scenes": count, "config": as_dict(config)})
+
+
+def _claim(path: Path, info: dict[str, Any]) -> None:
+    if path.is_file():
+        found = json.loads(path.read_text())
+        if found != info:
+            raise DatasetError(
+                f"{path.parent}: already holds another set {found}; expected {info}; "
+                "choose another folder"
+            )
+    else:
+        write_bytes(path, json.dumps(info).encode())
+
+
+def _write_scenes(
+    root: str, objects: str, seed: int, config: ScenesConfig, numbers: list[int]
+) -> Iterator[int]:
+    maker = SceneMaker(config, objects, seed)
+    try:
+        for number in numbers:
+            writer = CocoWriter(root, CLASSES)
+            scene = maker.scene(number)
+            shard = [
+                (writer.add(view.frame, view.mask, view.labels, number), view.labels)
+                for view in scene.views
+            ]
+            path = Path(root) / "scenes" / f"{number:06d}.json"
+            write_bytes(path, json.dumps(shard, separators=(",", ":")).encode())
+            yield number
+    finally:
+        maker.close()
+
+
+def _exhaust(root: str, objects: str, seed: int, config: ScenesConfig, numbers: list[int]) -> None:
+    for _ in _write_scenes(root, objects, seed, config, numbers):
+        pass

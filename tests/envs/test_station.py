@@ -1,0 +1,318 @@
+"""The work cell: whole picks with the truth, an emergency stop, and one path like the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from envs.expert import ExpertPolicy
+from envs.objects import ObjectModel
+from envs.physics import physics
+from envs.scene import DropConfig
+from envs.station import Station
+from policies.evaluation.protocols import EpisodeResult, clear_table, protocol, put_away
+from robot.errors import ConfigError, PlanningError, SafetyError, SensorError
+from robot.execution.grasp import TICKS, GraspLoop
+from robot.geometry import grasp_rotation
+from robot.interface import Policy
+from robot.limits import load_limits
+from robot.planning.reach import reachable
+from robot.safety.supervisor import Supervisor
+from robot.types import (
+    Detection,
+    GraspCandidate,
+    GripperState,
+    JointState,
+    Pose,
+    RobotState,
+    VerdictLevel,
+)
+
+LIFT_M = 0.22
+BOX = ObjectModel("box", "box", dimensions_m=(0.04, 0.09, 0.05))
+SLIM = ObjectModel("slim", "box", dimensions_m=(0.03, 0.08, 0.04))
+CAN = ObjectModel("can", "cylinder", dimensions_m=(0.05, 0.05, 0.09))
+
+
+@pytest.fixture(scope="module")
+def station():
+    made = Station(ExpertPolicy(LIFT_M), physics("nominal"), "truth")
+    yield made
+    made.close()
+
+
+def at_rest(station: Station) -> bool:
+    return bool(np.abs(station.arm.read().joints.velocity_rad_s).max() < 0.02)
+
+
+def test_a_whole_pick_ends_in_the_tray_with_the_arm_at_home(station):
+    station.begin([BOX], DropConfig(), 3)
+    picker = station.picker
+    (body,) = station.world.bodies
+    attempt = picker.grasp(picker.look())
+    assert attempt.held
+    assert attempt.candidate.object_id == body == attempt.obj.object_id
+    # Held by the fingers, all of it above the table, and both fingers touch it.
+    assert station.world.aabb(body)[0][2] > 0.15
+    assert station.world.contacts(station.world.arm_id, body) >= 2
+    picker.hold(1.0)
+    assert station.world.aabb(body)[0][2] > 0.15
+    result = picker.put_away(attempt)
+    assert (result.success, result.category) == (True, "success")
+    assert result.object_id == body
+    assert 1.0 < result.attempt_s < 30.0
+    picker.home()
+    assert station.world.in_tray(body)
+    assert not station.world.in_workspace(body)
+    state = station.arm.read()
+    np.testing.assert_allclose(state.joints.position_rad, station.limits.home_rad, atol=5e-3)
+    assert state.gripper.opening_m > 0.075
+    assert at_rest(station)
+
+
+def test_a_table_of_three_is_cleared(station):
+    models = [BOX, CAN, SLIM]
+    station.begin(models, DropConfig(), 5)
+    tally = EpisodeResult(5, objects=3)
+    phases = []
+    clear_table(station, protocol("clutter"), tally, lambda p: phases.append(p.category))
+    assert put_away(station) == set(station.world.bodies)
+    assert tally.successes == 3
+    assert tally.attempts == len(phases)
+    assert tally.failures == [p for p in phases if p != "success"]
+
+
+def test_an_empty_table_has_no_candidate_and_the_arm_does_not_move(station):
+    station.begin([], DropConfig(), 0)
+    before = station.arm.read().joints.position_rad
+    attempt = station.picker.grasp(station.picker.look())
+    assert not attempt.held
+    assert attempt.outcome == "no_candidate"
+    assert "fits between the fingers" in attempt.reasons[0]
+    np.testing.assert_array_equal(station.arm.read().joints.position_rad, before)
+    tally = EpisodeResult(0)
+    clear_table(station, protocol("clutter"), tally)
+    assert (tally.attempts, tally.successes, tally.failures) == (0, 0, [])
+
+
+class StopsMidway:
+    """The expert until its n-th step, at which somebody hits the emergency stop."""
+
+    def __init__(self, station: Station, step: int) -> None:
+        self._expert = ExpertPolicy(LIFT_M)
+        self._supervisor = station.picker.player.supervisor
+        self._left = step
+
+    def reset(self) -> None:
+        self._expert.reset()
+
+    def act(self, observation):
+        self._left -= 1
+        if self._left == 0:
+            self._supervisor.estop("button")
+        return self._expert.act(observation)
+
+
+@pytest.fixture
+def with_policy(station):
+    """Lets a test put in another policy, and puts the old one back."""
+    old = station.picker.policy
+
+    def put(policy: Policy) -> None:
+        station.picker.policy = policy
+
+    yield put
+    station.picker.policy = old
+
+
+@pytest.mark.parametrize("step", [3, 30])  # on the way down, and when closing or lifting
+def test_an_emergency_stop_in_the_middle_of_a_pick_stops_the_arm(station, with_policy, step):
+    station.begin([BOX], DropConfig(), 3)
+    with_policy(StopsMidway(station, step))
+    player = station.picker.player
+    with pytest.raises(SafetyError, match="e-stop: button"):
+        station.picker.grasp(station.picker.look())
+    assert player.supervisor.halted
+    station.world.step(48)  # 0.2 s for the momentum that is left
+    there = station.arm.read().joints.position_rad
+    station.world.step(240)
+    np.testing.assert_allclose(station.arm.read().joints.position_rad, there, atol=1e-3)
+    assert at_rest(station)
+    # It stays latched, whatever is asked for next, until it is reset by hand.
+    with pytest.raises(SafetyError):
+        station.picker.hold(0.1)
+    np.testing.assert_allclose(station.arm.read().joints.position_rad, there, atol=1e-3)
+    player.sync()
+    station.picker.hold(0.1)
+    assert not player.supervisor.halted
+
+
+def test_a_nan_from_the_policy_halts(station, with_policy):
+    class Broken:
+        def reset(self) -> None: ...
+
+        def act(self, observation):
+            return np.full(5, np.nan, dtype=np.float32)
+
+    station.begin([BOX], DropConfig(), 3)
+    with_policy(Broken())
+    with pytest.raises(SafetyError, match="halted"):
+        station.picker.grasp(station.picker.look())
+    station.world.step(60)
+    assert at_rest(station)
+    assert np.isfinite(station.arm.read().joints.position_rad).all()
+
+
+def test_the_next_episode_after_a_halt_is_as_if_nothing_had_happened(station, with_policy):
+    def pose_after_grasp() -> np.ndarray:
+        station.begin([BOX], DropConfig(), 7)
+        assert station.picker.grasp(station.picker.look()).held
+        (body,) = station.world.bodies
+        return station.world.pose(body).position_m
+
+    first = pose_after_grasp()
+    station.begin([BOX], DropConfig(), 7)
+    good = station.picker.policy
+    with_policy(StopsMidway(station, 5))
+    with pytest.raises(SafetyError):
+        station.picker.grasp(station.picker.look())
+    with_policy(good)
+    np.testing.assert_array_equal(pose_after_grasp(), first)
+
+
+def test_rising_out_of_reach_is_a_planning_error(station):
+    station.begin([], DropConfig(), 0)
+    with pytest.raises(PlanningError):
+        station.picker.rise(3.0)
+
+
+def test_camera_sensing_without_a_detector_is_refused():
+    with pytest.raises(ConfigError, match="needs a detector"):
+        Station(ExpertPolicy(LIFT_M), physics("nominal"), "camera")
+
+
+class SeesNothing:
+    """A detector that finds no object in any image."""
+
+    def detect(self, frame) -> list[Detection]:
+        return []
+
+
+def test_one_dead_camera_is_done_without_and_two_are_an_error():
+    made = Station(ExpertPolicy(LIFT_M), physics("nominal"), "camera", SeesNothing())
+    try:
+        made.begin([BOX], DropConfig(), 3)
+        assert len(made.picker.look().frames) == 2
+        made.cameras[0].working = False
+        look = made.picker.look()
+        assert [frame.camera for frame in look.frames] == ["wrist"]
+        made.cameras[1].working = False
+        with pytest.raises(SensorError, match=r"overhead.*wrist"):
+            made.picker.look()
+    finally:
+        made.close()
+
+
+# The path of deployment and the path of training --------------------------------------------
+
+
+def chain() -> tuple[GraspLoop, Supervisor, GraspCandidate, np.ndarray]:
+    limits = load_limits()
+    loop = GraspLoop.make(limits)
+    pose = Pose.from_matrix("world", "grasp", grasp_rotation(0.4), (0.5, 0.05, 0.04))
+    chosen, q = reachable(
+        loop, GraspCandidate(pose, 0.03, 0.07, 1.0, 0, 0.0), np.asarray(limits.home_rad)
+    )
+    supervisor = Supervisor(limits, loop.kinematics)
+    supervisor.reset(q)
+    loop.begin(chosen, None, q, 0.07, 0.0)
+    return loop, supervisor, chosen, q
+
+
+def reading(q: np.ndarray, qd: np.ndarray, now_s: float) -> RobotState:
+    return RobotState(now_s, JointState(q, qd, np.zeros(7)), GripperState(0.07, 0.0))
+
+
+def sent(actions: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray, list[VerdictLevel]]:
+    """What leaves the supervisor for ``actions``, judged ``batch`` ticks at a time.
+
+    The arm follows its commands exactly; as in ``Player`` and ``GraspEnv`` the reading that is
+    judged with a command is the newest one, and a verdict that is not OK moves the servo's
+    reference.
+    """
+    loop, supervisor, _, q = chain()
+    positions, rates, levels = [], [], []
+    at, speed, tick = q, np.zeros(7), 0
+    for action in actions:
+        loop.observe(at, speed, tick / 240)
+        loop.act(action)
+        for _ in range(TICKS // batch):
+            now = tick / 240
+            targets, qd = loop.references(batch)
+            targets, qd, verdict = supervisor.filter(reading(at, speed, now), targets, qd, now)
+            if verdict.level:
+                loop.servo.follow(targets[-1])
+            positions.append(targets)
+            rates.append(qd)
+            levels.append(verdict.level)
+            at, speed, tick = targets[-1], qd[-1], tick + batch
+    return np.concatenate(positions), np.concatenate(rates), levels
+
+
+def grasping_actions() -> np.ndarray:
+    """Down with a turn and some sideways, rest and close, up: 3 s within all limits."""
+    rng = np.random.default_rng(0)
+    down = np.tile([0.05, -0.04, 0.35, 0.15, 0.7], (20, 1)) + rng.normal(0, 0.03, (20, 5))
+    close = np.tile([0.0, 0.0, 0.0, 0.0, -1.0], (15, 1))
+    up = np.tile([0.0, 0.0, -0.6, 0.0, -1.0], (25, 1))
+    return np.clip(np.concatenate([down, close, up]), -1, 1).astype(np.float32)
+
+
+def test_ticks_one_by_one_and_in_batches_send_the_same_joints():
+    actions = grasping_actions()
+    single_q, single_qd, single_levels = sent(actions, 1)
+    batch_q, batch_qd, batch_levels = sent(actions, TICKS)
+    assert set(single_levels) == set(batch_levels) == {VerdictLevel.OK}
+    np.testing.assert_array_equal(single_q, batch_q)
+    np.testing.assert_array_equal(single_qd, batch_qd)
+    # And it is a motion worth comparing.
+    assert np.ptp(single_q, axis=0).max() > 0.2
+
+
+def test_the_player_sends_what_a_batch_would(station):
+    """The same through the real ``Player`` and arm: what reaches the motors is the batch's."""
+    actions = grasping_actions()
+    batch_q, batch_qd, _ = sent(actions, TICKS)
+    _, _, chosen, q = chain()
+    station.world.reset()
+    station.arm.configure(0, 40.0)
+    station.arm.reset(q)
+    picker = station.picker
+    picker.player.sync()
+    # Its own loop, set up as the batch's was.
+    mine = picker.loop
+    mine.begin(chosen, None, q, 0.07, picker.player.clock.now_s())
+    picker.player.q_sent = q
+    picker.player.supervisor.reset(q)
+    got_q, got_qd = [], []
+    for action in actions:
+        joints = picker.player.state.joints
+        mine.observe(joints.position_rad, joints.velocity_rad_s, picker.player.clock.now_s())
+        picker.player.command_gripper(mine.act(action))
+        for _ in range(TICKS):
+            targets, qd = mine.references(1)
+            verdict = picker.player.tick(targets[0], qd[0])
+            assert verdict.level is VerdictLevel.OK
+            got_q.append(picker.player.q_sent)
+            got_qd.append(qd[0])
+    np.testing.assert_array_equal(np.array(got_q), batch_q)
+    np.testing.assert_array_equal(np.array(got_qd), batch_qd)
+    # The arm was where it was told to be, within what a position motor lags behind.
+    assert np.abs(station.arm.read().joints.position_rad - batch_q[-1]).max() < 0.02
+
+
+def test_the_comparison_would_notice_a_limit():
+    """With wild actions a limit is active, and then the two paths may differ: that is reported."""
+    wild = np.tile([1.0, 1.0, 1.0, 1.0, 1.0], (40, 1)).astype(np.float32)
+    _, _, levels = sent(wild, TICKS)
+    assert any(level is not VerdictLevel.OK for level in levels)
