@@ -1,0 +1,1 @@
+"""Demonstrations, learning, compression, evaluation and deployment of policies."""

@@ -1,0 +1,1 @@
+"""The bundle: models, limits, card and manifest in one verified folder."""

@@ -1,0 +1,219 @@
+"""The bundle: everything that runs on the robot, in one folder that is whole or refused.
+
+    manifest.json                what is in it: sizes, SHA-256, roles, origin
+    models/*.onnx                the int8 models, and the fp32 policy to compare with
+    limits.yaml                  the robot's limits that it was made for
+    card.json, CARD.md           how it was made and how it does, for programs and for people
+    reference.npz                recorded inputs and outputs, so that it can be verified anywhere
+
+A bundle holds data only: loading it runs no code of it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.bundle.manifest import (
+    MAX_MANIFEST_BYTES,
+    NAME,
+    BundleError,
+    Manifest,
+    entry_of,
+    read_files,
+)
+from robot.errors import SteadyhandError
+
+# How an ONNX file names a tensor kept in another file; none of ours does.
+_EXTERNAL_DATA = b"\x0a\x08location"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory; every byte was checked when it was read.
+
+    Attributes:
+        root: the folder it came from.
+        manifest: what it holds.
+        files: the content of every file, by its path.
+    """
+
+    root: Path
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+    @classmethod
+    def load(cls, path: Path | str) -> Bundle:
+        """Read a bundle's folder.
+
+        Raises:
+            BundleError: it is missing, incomplete, damaged or of another version; the message
+                names the file and what is wrong.
+        """
+        root = Path(path)
+        try:
+            if (root / NAME).stat().st_size > MAX_MANIFEST_BYTES:
+                raise BundleError(f"{root}/{NAME}: is too large to be a manifest")
+            data = (root / NAME).read_bytes()
+            manifest = Manifest.from_bytes(data, f"{root}/{NAME}")
+            files = read_files(root, manifest)
+        except OSError as error:
+            where = root / NAME if root.is_dir() else root
+            raise BundleError(
+                f"{where}: cannot be read as a bundle: {error.strerror or error}"
+            ) from error
+        for role, file in manifest.roles.items():
+            if file.endswith(".onnx") and _EXTERNAL_DATA in files[file]:
+                raise BundleError(f"{root}: {role} ({file}) refers to data outside the bundle")
+        return cls(root, manifest, files)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files, the manifest included."""
+        return sum(len(d) for d in self.files.values()) + len(self.manifest.to_bytes())
+
+    def has(self, role: str) -> bool:
+        """Whether a file plays ``role``."""
+        return role in self.manifest.roles
+
+    def model(self, role: str) -> bytes:
+        """The bytes of the model that plays ``role``."""
+        if role not in self.manifest.roles:
+            have = ", ".join(sorted(self.manifest.roles))
+            raise BundleError(f"{self.root}: holds no {role!r}; it has {have}")
+        return self.files[self.manifest.roles[role]]
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """``card.json``."""
+        try:
+            content: dict[str, Any] = json.loads(self.files["card.json"])
+        except ValueError as error:
+            raise BundleError(f"{self.root}: card.json is not valid JSON: {error}") from error
+        return content
+
+    @property
+    def limits_yaml(self) -> str:
+        """``limits.yaml``, as ``robot.limits.load_limits`` reads it."""
+        return self.files["limits.yaml"].decode()
+
+    @property
+    def limits_path(self) -> Path:
+        """Where ``limits.yaml`` lies."""
+        return self.root / "limits.yaml"
+
+    def reference(self) -> dict[str, NDArray[Any]]:
+        """The arrays of ``reference.npz``, by ``"role/in/name"`` and ``"role/out/name"``."""
+        return read_arrays(self.files["reference.npz"], f"{self.root}/reference.npz")
+
+
+def read_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz`` in memory; pickled objects are refused."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {key.replace("|", "/"): archive[key] for key in archive.files}
+    except Exception as error:  # numpy and zipfile raise many kinds on a damaged archive
+        raise BundleError(f"{name}: is not a whole archive of arrays: {error}") from error
+
+
+def array_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The inverse of ``read_arrays``."""
+    stream = io.BytesIO()
+    # A slash would become a folder in the archive.
+    named: dict[str, Any] = {k.replace("/", "|"): v for k, v in arrays.items()}
+    np.savez_compressed(stream, **named)
+    return stream.getvalue()
+
+
+def write_bundle(
+    out: Path | str,
+    *,
+    models: Mapping[str, bytes],
+    limits_yaml: str | bytes,
+    card: Mapping[str, Any],
+    card_text: str,
+    reference: Mapping[str, NDArray[Any]],
+    created_from: Mapping[str, Any],
+    extra: Mapping[str, bytes] | None = None,
+) -> Bundle:
+    """Write a bundle: whole under a temporary name, read back, then renamed to ``out``.
+
+    Args:
+        out: folder to be made; a bundle that is already there is replaced.
+        models: ONNX bytes by role ("policy", "policy_fp32", "detector", "scorer").
+        limits_yaml: the robot's limits.
+        card: for programs: targets, figures, intervals.
+        card_text: for people, Markdown.
+        reference: recorded arrays by ``"role/in/name"`` and ``"role/out/name"``.
+        created_from: commit, config hash, versions.
+        extra: further files by path; ``proofs.json`` plays the role "proofs".
+
+    Raises:
+        BundleError: something is missing or too large; ``out`` is left as it was.
+    """
+    target = Path(out)
+    limits = limits_yaml.encode() if isinstance(limits_yaml, str) else limits_yaml
+    files: dict[str, bytes] = {
+        "limits.yaml": limits,
+        "card.json": (json.dumps(card, indent=2, sort_keys=True) + "\n").encode(),
+        "CARD.md": card_text.encode(),
+        "reference.npz": array_bytes(reference),
+        **(extra or {}),
+    }
+    roles = {}
+    for role, data in models.items():
+        roles[role] = f"models/{role}.onnx"
+        files[roles[role]] = data
+    if "proofs.json" in files:
+        roles["proofs"] = "proofs.json"
+    manifest = Manifest({p: entry_of(d) for p, d in files.items()}, roles, created_from)
+    data = manifest.to_bytes()
+    Manifest.from_bytes(data, f"{target}/{NAME}")
+    if target.exists() and not (target / NAME).exists() and any(target.iterdir()):
+        raise BundleError(f"{target}: exists and is no bundle; it is not overwritten")
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        for path, content in {**files, NAME: data}.items():
+            file = temporary / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        Bundle.load(temporary)
+        _swap(temporary, target)
+    except OSError as error:
+        raise SteadyhandError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Bundle.load(target)
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Put ``new`` in the place of ``target``; a folder cannot be replaced in one step."""
+    if not target.exists():
+        new.rename(target)
+        return
+    old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def shipped() -> Path:
+    """The folder of the bundle that comes with the package."""
+    return Path(__file__).parent / "shipped"

@@ -1,0 +1,1 @@
+"""Demonstrations: recorded, stored and read back."""

@@ -1,0 +1,284 @@
+"""Demonstrations read back from the disk, checked before anything learns from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from policies.demos import layout
+from policies.demos.layout import DemoSpec
+from policies.demos.writer import staged_record, table_values
+from policies.storage import read_json
+from robot.errors import SteadyhandError
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """All frames of a set in memory, episode after episode.
+
+    Attributes:
+        spec: names, units and rate.
+        observation: (N, n_obs) float32.
+        action: (N, n_act) float32 in [-1, 1].
+        reward: (N,) float32.
+        privileged: (N, n_priv) float32, or None.
+        starts: (E + 1,) int64; episode e holds the frames starts[e]:starts[e + 1].
+        success: (E,) bool.
+        seeds: (E,) int64.
+        groups: (E,) what must not be on both sides of a split (the object).
+        numbers: (E,) int64, the episode's index on the disk.
+        facts: one dict of scalars for each episode.
+        dropped: one line for each bad episode that was left out.
+    """
+
+    spec: DemoSpec
+    observation: Floats
+    action: Floats
+    reward: Floats
+    privileged: Floats | None
+    starts: NDArray[np.int64]
+    success: NDArray[np.bool_]
+    seeds: NDArray[np.int64]
+    groups: tuple[str, ...]
+    numbers: NDArray[np.int64]
+    facts: tuple[dict[str, Any], ...] = ()
+    dropped: tuple[str, ...] = field(default=())
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes."""
+        return len(self.success)
+
+    def frames_of(self, episodes: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """The frame indices of the given episodes."""
+        parts = [np.arange(self.starts[e], self.starts[e + 1]) for e in episodes]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+    def split(
+        self, validation_share: float, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Episodes for training and for validation; no group is on both sides.
+
+        Returns:
+            (train episodes, validation episodes), each sorted and at least one long.
+        """
+        names = sorted(set(self.groups))
+        if len(names) < 2:
+            raise SteadyhandError(
+                f"demonstrations: {len(names)} group of objects cannot be split; record more"
+            )
+        order = rng.permutation(len(names))
+        held = min(max(1, round(validation_share * len(names))), len(names) - 1)
+        chosen = {names[i] for i in order[:held]}
+        mask = np.array([g in chosen for g in self.groups])
+        return np.flatnonzero(~mask), np.flatnonzero(mask)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the set, for a report."""
+        lengths = np.diff(self.starts)
+        return {
+            "episodes": self.episodes,
+            "frames": len(self.observation),
+            "successes": int(self.success.sum()),
+            "groups": len(set(self.groups)),
+            "rate_hz": self.spec.rate_hz,
+            "length_min": int(lengths.min()),
+            "length_mean": float(lengths.mean()),
+            "length_max": int(lengths.max()),
+            "observation_size": len(self.spec.observation_names),
+            "action_size": len(self.spec.action_names),
+            "dropped": list(self.dropped),
+        }
+
+
+def read_spec(root: Path | str) -> DemoSpec:
+    """The spec of the set in ``root``."""
+    root = Path(root)
+    if not (root / layout.INFO).exists():
+        raise SteadyhandError(f"{root}: is no demonstration set ({layout.INFO} is missing)")
+    info = read_json(root / layout.INFO)
+    version = info.get("codebase_version")
+    if version != layout.VERSION:
+        raise SteadyhandError(
+            f"{root / layout.INFO}: codebase_version {version!r} is not supported, "
+            f"expected {layout.VERSION!r}"
+        )
+    extras = read_json(root / layout.EXTRAS) if (root / layout.EXTRAS).exists() else {}
+    try:
+        features = info["features"]
+        privileged = features.get("observation.privileged", {}).get("names", ())
+        return DemoSpec(
+            observation_names=_names(features["observation.state"]),
+            action_names=_names(features["action"]),
+            rate_hz=float(info["fps"]),
+            task=extras.get("task", "pick the object up"),
+            observation_units=tuple(extras.get("observation_units", ())),
+            privileged_names=tuple(privileged),
+            robot=info.get("robot_type") or "unknown",
+            env=extras.get("env", {}),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise SteadyhandError(f"{root / layout.INFO}: lacks or garbles {error}") from error
+
+
+def _names(feature: dict[str, Any]) -> tuple[str, ...]:
+    names, size = feature.get("names"), int(feature["shape"][0])
+    if isinstance(names, dict):  # older sets name the axis: {"motors": [...]}
+        names = next(iter(names.values()))
+    if isinstance(names, list) and len(names) == size:
+        return tuple(str(n) for n in names)
+    return tuple(f"{i}" for i in range(size))
+
+
+def load_demonstrations(root: Path | str, drop_bad: bool = False) -> Demonstrations:
+    """Read and check a whole set, staged episodes included.
+
+    Args:
+        root: folder of the set.
+        drop_bad: leave out episodes that fail a check, and say so in ``dropped``.
+
+    Raises:
+        SteadyhandError: a file is missing or broken, or (without ``drop_bad``) an episode fails
+            a check; the message names the episode and what is wrong with it.
+    """
+    root = Path(root)
+    spec = read_spec(root)
+    good: list[tuple[dict[str, Any], dict[str, NDArray[Any]]]] = []
+    dropped: list[str] = []
+    for record, columns in _episodes(root, spec):
+        fault = _fault(spec, record, columns)
+        if fault is None:
+            good.append((record, columns))
+        elif drop_bad:
+            dropped.append(fault)
+        else:
+            raise SteadyhandError(f"{root}: {fault}")
+    if not good:
+        raise SteadyhandError(f"{root}: holds no {'good ' if dropped else ''}episode")
+
+    def joined(name: str) -> Floats:
+        return np.concatenate([c[name] for _, c in good]).astype(np.float32)
+
+    lengths = [len(c["frame_index"]) for _, c in good]
+    return Demonstrations(
+        spec=spec,
+        observation=joined("observation.state"),
+        action=joined("action"),
+        reward=joined("next.reward"),
+        privileged=joined("observation.privileged") if spec.privileged_names else None,
+        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        success=np.array([bool(c["next.success"][-1]) for _, c in good]),
+        seeds=np.array([r["seed"] for r, _ in good], dtype=np.int64),
+        groups=tuple(r["group"] for r, _ in good),
+        numbers=np.array([r["episode_index"] for r, _ in good], dtype=np.int64),
+        facts=tuple(r["facts"] for r, _ in good),
+        dropped=tuple(dropped),
+    )
+
+
+def _fault(spec: DemoSpec, record: dict[str, Any], c: dict[str, NDArray[Any]]) -> str | None:
+    """What is wrong with an episode, in one line, or None."""
+    name = f"episode {record['episode_index']}"
+    length = len(c["frame_index"])
+    if length == 0 or length != record["length"]:
+        return f"{name}: holds {length} frames, its record says {record['length']}"
+    for key, size in (
+        ("observation.state", len(spec.observation_names)),
+        ("action", len(spec.action_names)),
+    ):
+        if c[key].shape != (length, size):
+            return f"{name}: {key} has shape {c[key].shape}, expected {(length, size)}"
+    for key in ("observation.state", "observation.privileged", "action", "next.reward"):
+        if key in c and not np.isfinite(c[key]).all():
+            row = int(np.flatnonzero(~np.isfinite(c[key].reshape(length, -1)).all(axis=1))[0])
+            return f"{name}: {key} holds NaN or infinity at frame {row}"
+    if np.abs(c["action"]).max() > 1.0 + 1e-6:
+        return f"{name}: an action of {np.abs(c['action']).max():.4g} lies outside [-1, 1]"
+    if not np.array_equal(c["frame_index"], np.arange(length)):
+        return f"{name}: frame_index does not count from 0 in steps of 1"
+    expected = np.arange(length) / spec.rate_hz
+    late = np.abs(c["timestamp"] - expected)
+    # LeRobot's own tolerance is 0.1 ms; float32 seconds need more as an episode grows long.
+    if late.max() > 1e-4 + 1e-6 * length:
+        row = int(late.argmax())
+        return (
+            f"{name}: timestamp {c['timestamp'][row]:.4f} s at frame {row} does not fit "
+            f"{spec.rate_hz:g} Hz (expected {expected[row]:.4f} s)"
+        )
+    if not c["next.done"][-1] or c["next.done"][:-1].any():
+        return f"{name}: next.done must be true at the last frame and only there"
+    return None
+
+
+def _episodes(root: Path, spec: DemoSpec) -> Any:
+    """Yields (record, columns) of every durable episode in order."""
+    total = int(read_json(root / layout.INFO)["total_episodes"])
+    number, file = 0, 0
+    while number < total:
+        records = _read(layout.episodes_path(root, file)).to_pylist()
+        data: dict[Path, pa.Table] = {}
+        for row in records:
+            if row["episode_index"] >= total:
+                break
+            at = int(row["data/chunk_index"]) * layout.FILES_PER_CHUNK + row["data/file_index"]
+            path = layout.data_path(root, at)
+            if path not in data:
+                data[path] = _read(path)
+            table = data[path]
+            offset = row["dataset_from_index"] - table["index"][0].as_py()
+            yield _record(row), _columns(table.slice(offset, row["length"]), spec, path)
+            number += 1
+        file += 1
+    for path in sorted((root / layout.STAGING).glob("episode-*.parquet")):
+        record = staged_record(path)
+        if record["episode_index"] >= total:
+            yield record, _columns(_read(path), spec, path)
+
+
+def _record(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields of ours, with stand-ins where a set was written by someone else."""
+    number = int(row["episode_index"])
+    return {
+        "episode_index": number,
+        "length": int(row["length"]),
+        "seed": int(row.get("seed", -1)),
+        "group": str(row.get("group", number)),
+        "facts": json.loads(row.get("facts", "{}")),
+    }
+
+
+def _columns(table: pa.Table, spec: DemoSpec, path: Path) -> dict[str, NDArray[Any]]:
+    out: dict[str, NDArray[Any]] = {}
+    length = table.num_rows
+    for item in spec.schema():
+        if item.name in table.column_names:
+            values = table_values(table, item.name)
+            if values.dtype == object:  # lists of varying length
+                values = np.stack([np.asarray(v) for v in values])
+            out[item.name] = values
+    for name in ("observation.state", "action", "timestamp", "frame_index"):
+        if name not in out:
+            raise SteadyhandError(f"{path}: column {name} is missing")
+    last = np.arange(length) == length - 1
+    out.setdefault("next.reward", np.zeros(length, dtype=np.float32))
+    out.setdefault("next.done", last)
+    out.setdefault("next.success", last)
+    return out
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        line = str(error).splitlines()[0]
+        raise SteadyhandError(f"{path}: is missing or not a whole Parquet file: {line}") from error

@@ -1,0 +1,205 @@
+"""The layout of a demonstration set on disk: LeRobotDataset v3.0 without video.
+
+Follows the reference code of lerobot 0.4 (``codebase_version`` v3.0): ``meta/info.json``,
+``meta/stats.json``, ``meta/tasks.parquet`` (a pandas frame indexed by the task's text),
+``meta/episodes/chunk-000/file-000.parquet``, ``data/chunk-000/file-000.parquet``. What that format
+has no place for (units, environment, sources) stands in ``meta/steadyhand.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from policies.storage import replace_file
+from robot.errors import SteadyhandError
+
+VERSION = "v3.0"
+INFO = "meta/info.json"
+STATS = "meta/stats.json"
+TASKS = "meta/tasks.parquet"
+EXTRAS = "meta/steadyhand.json"
+STAGING = "staging"
+FILES_PER_CHUNK = 1000
+DATA_PATTERN = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+EPISODES_PATTERN = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+
+
+def data_path(root: Path, file: int) -> Path:
+    """The ``file``-th data file, counted over all chunks."""
+    chunk, index = divmod(file, FILES_PER_CHUNK)
+    return root / DATA_PATTERN.format(chunk_index=chunk, file_index=index)
+
+
+def episodes_path(root: Path, file: int) -> Path:
+    """The ``file``-th file of episode records, counted over all chunks."""
+    chunk, index = divmod(file, FILES_PER_CHUNK)
+    return root / EPISODES_PATTERN.format(chunk_index=chunk, file_index=index)
+
+
+@dataclass(frozen=True)
+class DemoSpec:
+    """What one frame of a demonstration set holds.
+
+    Attributes:
+        observation_names: one name for each number of ``observation.state``.
+        action_names: one name for each number of ``action``.
+        rate_hz: frames a second.
+        task: the task in words.
+        observation_units: one unit for each observation ("" where it has none).
+        privileged_names: names of ``observation.privileged``; empty where it is not recorded.
+        robot: name of the robot.
+        env: Gymnasium id and keyword arguments of the source, for the record.
+    """
+
+    observation_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+    rate_hz: float
+    task: str = "pick the object up"
+    observation_units: tuple[str, ...] = ()
+    privileged_names: tuple[str, ...] = ()
+    robot: str = "panda"
+    env: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.observation_names or not self.action_names:
+            raise SteadyhandError("DemoSpec: needs at least one observation and one action name")
+        if not self.rate_hz > 0:
+            raise SteadyhandError(f"DemoSpec.rate_hz: must be > 0, got {self.rate_hz}")
+        if self.observation_units and len(self.observation_units) != len(self.observation_names):
+            raise SteadyhandError(
+                f"DemoSpec.observation_units: {len(self.observation_units)} units for "
+                f"{len(self.observation_names)} observations"
+            )
+
+    def features(self) -> dict[str, dict[str, Any]]:
+        """The ``features`` of ``info.json``."""
+
+        def vector(names: Sequence[str]) -> dict[str, Any]:
+            return {"dtype": "float32", "shape": [len(names)], "names": list(names)}
+
+        def scalar(dtype: str) -> dict[str, Any]:
+            return {"dtype": dtype, "shape": [1], "names": None}
+
+        out = {"observation.state": vector(self.observation_names)}
+        if self.privileged_names:
+            out["observation.privileged"] = vector(self.privileged_names)
+        out |= {
+            "action": vector(self.action_names),
+            "next.reward": scalar("float32"),
+            "next.done": scalar("bool"),
+            "next.success": scalar("bool"),
+            "timestamp": scalar("float32"),
+            "frame_index": scalar("int64"),
+            "episode_index": scalar("int64"),
+            "index": scalar("int64"),
+            "task_index": scalar("int64"),
+        }
+        return out
+
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of a data file."""
+        types = {"float32": pa.float32(), "int64": pa.int64(), "bool": pa.bool_()}
+        return pa.schema(
+            [
+                (
+                    name,
+                    types[f["dtype"]]
+                    if f["shape"] == [1] and f["names"] is None
+                    else pa.list_(types[f["dtype"]], f["shape"][0]),
+                )
+                for name, f in self.features().items()
+            ]
+        )
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A Parquet file's bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="snappy", use_dictionary=False)
+    return sink.getvalue().to_pybytes()
+
+
+def write_tasks(root: Path, tasks: Sequence[str]) -> None:
+    """``meta/tasks.parquet`` as pandas writes a frame with the task's text as index."""
+    index = "task"
+    pandas = {
+        "index_columns": [index],
+        "column_indexes": [],
+        "columns": [
+            {
+                "name": name,
+                "field_name": name,
+                "pandas_type": kind,
+                "numpy_type": numpy,
+                "metadata": None,
+            }
+            for name, kind, numpy in (
+                ("task_index", "int64", "int64"),
+                (index, "unicode", "object"),
+            )
+        ],
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.2.0",
+    }
+    table = pa.table({"task_index": list(range(len(tasks))), index: list(tasks)})
+    table = table.replace_schema_metadata({"pandas": json.dumps(pandas)})
+    replace_file(root / TASKS, table_bytes(table))
+
+
+Stats = dict[str, dict[str, NDArray[np.float64]]]
+
+
+def frame_stats(columns: Mapping[str, NDArray[Any]]) -> Stats:
+    """Minimum, maximum, mean, (population) standard deviation and count of each column."""
+    out: Stats = {}
+    for name, values in columns.items():
+        rows = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+        out[name] = {
+            "min": rows.min(axis=0),
+            "max": rows.max(axis=0),
+            "mean": rows.mean(axis=0),
+            "std": rows.std(axis=0),
+            "count": np.array([len(rows)], dtype=np.float64),
+        }
+    return out
+
+
+def merge_stats(parts: Sequence[Stats]) -> Stats:
+    """The statistics of all episodes from those of each (Chan's parallel variance)."""
+    out: Stats = {}
+    for name in parts[0] if parts else ():
+        count = np.array([p[name]["count"][0] for p in parts])
+        mean = np.stack([p[name]["mean"] for p in parts])
+        std = np.stack([p[name]["std"] for p in parts])
+        total = count.sum()
+        weight = (count / total)[:, None]
+        centre = (weight * mean).sum(axis=0)
+        variance = (weight * (std**2 + (mean - centre) ** 2)).sum(axis=0)
+        out[name] = {
+            "min": np.min([p[name]["min"] for p in parts], axis=0),
+            "max": np.max([p[name]["max"] for p in parts], axis=0),
+            "mean": centre,
+            "std": np.sqrt(variance),
+            "count": np.array([total]),
+        }
+    return out
+
+
+def stats_json(stats: Stats) -> dict[str, dict[str, list[float] | list[int]]]:
+    """For ``meta/stats.json``; counts are whole numbers there."""
+    return {
+        name: {
+            k: [int(x) for x in v] if k == "count" else [float(x) for x in v]
+            for k, v in entry.items()
+        }
+        for name, entry in stats.items()
+    }

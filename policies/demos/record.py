@@ -1,0 +1,180 @@
+"""Recording: episodes of any actor in any environment into a demonstration set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from configs.load import bounded
+from policies.demos.dataset import load_demonstrations
+from policies.demos.layout import INFO, DemoSpec
+from policies.demos.writer import DemoWriter
+from policies.evaluation.rollouts import (
+    ActorSpec,
+    Behaviour,
+    EnvSpec,
+    Rollouts,
+    episode_seeds,
+)
+from robot.errors import SteadyhandError
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """How many demonstrations, and of which kind.
+
+    Attributes:
+        episodes: kept episodes that the set shall hold in the end.
+        seed: fixes every episode; the i-th attempt depends on it and on i alone.
+        workers: processes; 0 runs in this one.
+        keep: failed episodes too, or successes only.
+        noise_std: Gaussian noise on the executed action (its label stays clean), so that the set
+            shows how to come back from a deviation; one number for all or one for each number of
+            an action, empty for none.
+        max_attempts_per_episode: give up when this many attempts an episode did not suffice.
+    """
+
+    episodes: int = bounded(300, 1, 1_000_000)
+    seed: int = bounded(0, 0, 2**31 - 1)
+    workers: int = bounded(2, 0, 64)
+    keep: Literal["success", "all"] = "success"
+    noise_std: tuple[float, ...] = bounded((), 0.0, 1.0)
+    max_attempts_per_episode: float = bounded(5.0, 1.0, 1000.0)
+
+
+@dataclass(frozen=True)
+class RecordResult:
+    """What a recording came to.
+
+    Attributes:
+        episodes: kept in the set, those of earlier runs included.
+        frames: likewise.
+        attempts: episodes run this time.
+        successes: of these.
+        resumed_at: attempt with which this run began.
+    """
+
+    episodes: int
+    frames: int
+    attempts: int
+    successes: int
+    resumed_at: int
+
+
+def describe_env(env: EnvSpec, task: str = "pick the object up") -> DemoSpec:
+    """The names, units and rate of an environment, as its demonstrations will carry them.
+
+    An environment may offer ``observation_names``, ``observation_units``, ``action_names`` and
+    ``privileged_names``, and ``metadata["control_hz"]`` or ``metadata["render_fps"]``; numbers
+    and 20 Hz stand in where it does not.
+    """
+    instance = env.make()
+    try:
+        base = instance.unwrapped
+        n_obs = int(instance.observation_space.shape[0])
+        n_act = int(instance.action_space.shape[0])
+        metadata = getattr(base, "metadata", {}) or {}
+        rate = metadata.get("control_hz") or metadata.get("render_fps") or 20.0
+        names, actions, units = _names(env, base, n_obs, n_act)
+        return DemoSpec(
+            observation_names=names,
+            action_names=actions,
+            rate_hz=float(rate),
+            task=task,
+            observation_units=units,
+            privileged_names=tuple(getattr(base, "privileged_names", ())),
+            env={"id": env.id, "kwargs": dict(env.kwargs)},
+        )
+    finally:
+        instance.close()
+
+
+Names = tuple[str, ...]
+
+
+def _names(env: EnvSpec, base: Any, n_obs: int, n_act: int) -> tuple[Names, Names, Names]:
+    """Names of observations and actions, and the observations' units."""
+    if env.id.startswith("Steadyhand/"):
+        from robot import observation
+        from robot.execution.action import ACTION
+
+        units = tuple(u for _, size, u in observation.OBSERVATION for _ in range(size))
+        return tuple(observation.names()), tuple(ACTION), units
+    names = getattr(base, "observation_names", None) or [f"observation_{i}" for i in range(n_obs)]
+    actions = getattr(base, "action_names", None) or [f"action_{i}" for i in range(n_act)]
+    return tuple(names), tuple(actions), tuple(getattr(base, "observation_units", ()))
+
+
+def record(
+    root: Path | str,
+    env: EnvSpec,
+    actor: ActorSpec,
+    config: RecordConfig,
+    *,
+    spec: DemoSpec | None = None,
+    expert: ActorSpec | None = None,
+    expert_share: float = 0.0,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> RecordResult:
+    """Record until the set in ``root`` holds ``config.episodes`` episodes.
+
+    Run it again after an interruption and it goes on where it stopped; the finished set is the
+    same as that of an uninterrupted run.
+
+    Args:
+        root: folder of the set, made when it does not exist.
+        env: the environment, made in each worker.
+        actor: who demonstrates.
+        config: how many, which kind.
+        spec: names and rate; asked of the environment when left out.
+        expert: labels every visited state in the actor's place (DAgger).
+        expert_share: probability of executing its action.
+        progress: called with (episodes kept, episodes wanted, attempts of this run).
+
+    Raises:
+        SteadyhandError: the actor fails too often, or a worker died; what is finished is kept.
+    """
+    spec = spec or describe_env(env)
+    with DemoWriter(root, spec) as writer:
+        start = _next_attempt(Path(root), writer, config)
+        attempts = successes = 0
+        limit = int(config.episodes * config.max_attempts_per_episode)
+        if writer.episodes < config.episodes:
+            behaviour = Behaviour(
+                actor,
+                expert=expert,
+                expert_share=expert_share,
+                noise_std=config.noise_std,
+                record=True,
+            )
+            with Rollouts(env, config.workers) as rollouts:
+                for episode in rollouts.run(behaviour, episode_seeds(config.seed, start)):
+                    attempt = start + attempts
+                    attempts += 1
+                    successes += episode.success
+                    if episode.success or config.keep == "all":
+                        source: dict[str, Any] = {"source": actor.entry, "attempt": attempt}
+                        writer.add(episode, **source, record_seed=config.seed)
+                    if progress is not None:
+                        progress(writer.episodes, config.episodes, attempts)
+                    if writer.episodes >= config.episodes:
+                        break
+                    if attempts >= limit:
+                        raise SteadyhandError(
+                            f"{env.id}: {actor.entry} succeeded in only {successes} of "
+                            f"{attempts} attempts; {writer.episodes} episodes are kept"
+                        )
+        writer.finalize()
+        return RecordResult(writer.episodes, writer.frames, attempts, successes, start)
+
+
+def _next_attempt(root: Path, writer: DemoWriter, config: RecordConfig) -> int:
+    if writer.episodes == 0 or not (root / INFO).exists():
+        return 0
+    facts = load_demonstrations(root).facts
+    done = [
+        int(f["attempt"]) for f in facts if f.get("record_seed") == config.seed and "attempt" in f
+    ]
+    return max(done, default=-1) + 1

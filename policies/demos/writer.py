@@ -1,0 +1,316 @@
+"""Demonstrations onto the disk, one durable episode at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from policies.demos import layout
+from policies.demos.layout import DemoSpec
+from policies.evaluation.rollouts import Episode
+from policies.storage import read_json, replace_file, replace_json
+from robot.errors import SteadyhandError
+
+log = logging.getLogger(__name__)
+
+
+def episode_columns(
+    spec: DemoSpec, episode: Episode, number: int, first: int
+) -> dict[str, NDArray[Any]]:
+    """The columns of one episode; raises where its arrays do not fit ``spec``.
+
+    Args:
+        spec: names and rate.
+        episode: a recorded one.
+        number: its index in the set.
+        first: index of its first frame in the set.
+    """
+    if episode.observation is None or episode.action is None or episode.reward is None:
+        raise SteadyhandError(f"episode {number}: was not recorded (record=True)")
+    length = len(episode.observation)
+    wanted = {
+        "observation": (episode.observation, (length, len(spec.observation_names))),
+        "action": (episode.action, (length, len(spec.action_names))),
+        "reward": (episode.reward, (length,)),
+    }
+    if spec.privileged_names:
+        if episode.privileged is None:
+            raise SteadyhandError(f"episode {number}: has no privileged observation")
+        wanted["privileged"] = (episode.privileged, (length, len(spec.privileged_names)))
+    for name, (array, shape) in wanted.items():
+        if length == 0 or array.shape != shape:
+            raise SteadyhandError(
+                f"episode {number}: {name} has shape {array.shape}, expected {shape}"
+            )
+        if not np.isfinite(array).all():
+            raise SteadyhandError(f"episode {number}: {name} holds NaN or infinity")
+    frame = np.arange(length, dtype=np.int64)
+    out: dict[str, NDArray[Any]] = {
+        "observation.state": episode.observation,
+        "action": episode.action,
+        "next.reward": episode.reward,
+        "next.done": frame == length - 1,
+        "next.success": (frame == length - 1) & episode.success,
+        "timestamp": (frame / spec.rate_hz).astype(np.float32),
+        "frame_index": frame,
+        "episode_index": np.full(length, number, dtype=np.int64),
+        "index": frame + first,
+        "task_index": np.zeros(length, dtype=np.int64),
+    }
+    if spec.privileged_names and episode.privileged is not None:
+        out["observation.privileged"] = episode.privileged
+    return out
+
+
+def columns_table(schema: pa.Schema, columns: Mapping[str, NDArray[Any]]) -> pa.Table:
+    """Columns as an Arrow table; (T, n) arrays become lists of fixed length."""
+    arrays = []
+    for item in schema:
+        values = columns[item.name]
+        if pa.types.is_fixed_size_list(item.type):
+            flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).ravel())
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=item.type))
+        else:
+            arrays.append(pa.array(values, type=item.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+class DemoWriter:
+    """Appends episodes to a set; a crash loses at most the episode that is open.
+
+    Every episode is written whole to ``staging/`` under a final name, flushed, before ``add``
+    returns. ``finalize`` moves what is staged into the files of the v3 layout; ``info.json`` is
+    written last and is what makes them count. Readers and the next writer see staged episodes
+    too, so nothing depends on ``finalize`` having run.
+
+    Args:
+        root: folder of the set, made when it does not exist.
+        spec: what a frame holds; must equal that of the set when it exists.
+    """
+
+    def __init__(self, root: Path | str, spec: DemoSpec) -> None:
+        self.root = Path(root)
+        self.spec = spec
+        self._schema = spec.schema()
+        self._info = self._open()
+        self._records: list[dict[str, Any]] = self._recover()
+
+    @property
+    def episodes(self) -> int:
+        """Durable episodes, staged ones included."""
+        return int(self._info["total_episodes"]) + len(self._records)
+
+    @property
+    def frames(self) -> int:
+        """Durable frames, staged ones included."""
+        return int(self._info["total_frames"]) + sum(r["length"] for r in self._records)
+
+    def add(self, episode: Episode, **facts: str | int | float | bool) -> int:
+        """Append one recorded episode; it is safe on the disk when this returns.
+
+        Args:
+            episode: recorded with ``Behaviour(record=True)``.
+            facts: further scalars to keep with it (``group``, ``attempt``, ``source``).
+
+        Returns:
+            Its index in the set.
+        """
+        number = self.episodes
+        columns = episode_columns(self.spec, episode, number, self.frames)
+        record: dict[str, Any] = {
+            "episode_index": number,
+            "length": len(columns["frame_index"]),
+            "success": episode.success,
+            "seed": episode.seed,
+            "group": str(facts.pop("group", episode.facts.get("object", episode.seed))),
+            "facts": {**episode.facts, **facts},
+        }
+        table = columns_table(self._schema, columns)
+        table = table.replace_schema_metadata({"steadyhand": json.dumps(record)})
+        name = f"episode-{number:06d}.parquet"
+        replace_file(self.root / layout.STAGING / name, layout.table_bytes(table))
+        self._records.append(record)
+        return number
+
+    def finalize(self) -> None:
+        """Move all staged episodes into the set's files; safe to interrupt and to repeat."""
+        if not self._records:
+            return
+        file = int(self._info["data_files"])
+        staged = self.root / layout.STAGING
+        tables = [
+            pq.read_table(staged / f"episode-{r['episode_index']:06d}.parquet")
+            for r in self._records
+        ]
+        tables = [t.replace_schema_metadata(None) for t in tables]
+        replace_file(
+            layout.data_path(self.root, file), layout.table_bytes(pa.concat_tables(tables))
+        )
+        rows, parts = [], []
+        first = int(self._info["total_frames"])
+        chunk, index = divmod(file, layout.FILES_PER_CHUNK)
+        for record, table in zip(self._records, tables, strict=True):
+            part = layout.frame_stats({n: _values(table, n) for n in self._schema.names})
+            parts.append(part)
+            row = {
+                "episode_index": record["episode_index"],
+                "tasks": [self.spec.task],
+                "length": record["length"],
+                "data/chunk_index": chunk,
+                "data/file_index": index,
+                "dataset_from_index": first,
+                "dataset_to_index": first + record["length"],
+                "meta/episodes/chunk_index": chunk,
+                "meta/episodes/file_index": index,
+                "success": record["success"],
+                "seed": record["seed"],
+                "group": record["group"],
+                "facts": json.dumps(record["facts"], sort_keys=True),
+            }
+            for name, entry in layout.stats_json(part).items():
+                row |= {f"stats/{name}/{k}": v for k, v in entry.items()}
+            rows.append(row)
+            first += record["length"]
+        table = pa.Table.from_pylist(rows)
+        replace_file(layout.episodes_path(self.root, file), layout.table_bytes(table))
+        layout.write_tasks(self.root, [self.spec.task])
+        stats_path = self.root / layout.STATS
+        if int(self._info["total_episodes"]):
+            old = read_json(stats_path)
+            parts.insert(0, {n: {k: np.array(v) for k, v in e.items()} for n, e in old.items()})
+        merged = layout.stats_json(layout.merge_stats(parts))
+        # Beside the info file until that is written: a crash between must not count rows twice.
+        replace_json(stats_path.with_suffix(".next.json"), merged)
+        self._info["total_episodes"] = self.episodes
+        self._info["total_frames"] = first
+        self._info["data_files"] = file + 1
+        self._records = []
+        replace_json(self.root / layout.EXTRAS, self._extras())
+        replace_json(self.root / layout.INFO, self._public_info())
+        stats_path.with_suffix(".next.json").replace(stats_path)
+        shutil.rmtree(staged, ignore_errors=True)
+
+    def __enter__(self) -> DemoWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.finalize()
+
+    def _public_info(self) -> dict[str, Any]:
+        episodes = self._info["total_episodes"]
+        return {
+            "codebase_version": layout.VERSION,
+            "robot_type": self.spec.robot,
+            "total_episodes": episodes,
+            "total_frames": self._info["total_frames"],
+            "total_tasks": 1,
+            "chunks_size": layout.FILES_PER_CHUNK,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 500,
+            "fps": int(self.spec.rate_hz) if self.spec.rate_hz % 1 == 0 else self.spec.rate_hz,
+            "splits": {"train": f"0:{episodes}"},
+            "data_path": layout.DATA_PATTERN,
+            "video_path": None,
+            "features": self.spec.features(),
+        }
+
+    def _extras(self) -> dict[str, Any]:
+        return {
+            "observation_units": list(self.spec.observation_units),
+            "env": dict(self.spec.env),
+            "task": self.spec.task,
+        }
+
+    def _open(self) -> dict[str, Any]:
+        if not (self.root / layout.INFO).exists():
+            self._info = {"total_episodes": 0, "total_frames": 0, "data_files": 0}
+            # An empty set that says what it will hold, so that staged episodes can be read back.
+            replace_json(self.root / layout.EXTRAS, self._extras())
+            replace_json(self.root / layout.INFO, self._public_info())
+            return self._info
+        info = read_json(self.root / layout.INFO)
+        for key, mine in (
+            ("codebase_version", layout.VERSION),
+            ("features", self.spec.features()),
+            ("fps", self.spec.rate_hz),
+        ):
+            if info.get(key) != mine:
+                raise SteadyhandError(
+                    f"{self.root / layout.INFO}: {key} differs from what is to be recorded; "
+                    "choose another folder or the settings of this set"
+                )
+        return {
+            "total_episodes": info["total_episodes"],
+            "total_frames": info["total_frames"],
+            "data_files": _committed_files(self.root, info["total_episodes"]),
+        }
+
+    def _recover(self) -> list[dict[str, Any]]:
+        pending = (self.root / layout.STATS).with_suffix(".next.json")
+        total = self._info["total_episodes"]
+        if pending.exists():
+            # info.json either counts these rows (then the new statistics hold) or does not.
+            counted = read_json(pending)["index"]["count"][0] == self._info["total_frames"]
+            if counted and total:
+                pending.replace(self.root / layout.STATS)
+            else:
+                pending.unlink()
+        for path in (self.root / layout.STAGING).glob(".*.tmp"):
+            path.unlink()
+        records = []
+        for path in sorted((self.root / layout.STAGING).glob("episode-*.parquet")):
+            record = staged_record(path)
+            if record["episode_index"] < total:
+                path.unlink()  # the crash came between the commit and the cleaning up
+            else:
+                records.append(record)
+        if records:
+            log.info("%s: %d staged episodes recovered", self.root, len(records))
+        return records
+
+
+def staged_record(path: Path) -> dict[str, Any]:
+    """What a staged file says of its episode."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        record: dict[str, Any] = json.loads(metadata[b"steadyhand"])
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise SteadyhandError(f"{path}: is not a staged episode ({error}); remove it") from error
+    return record
+
+
+def _committed_files(root: Path, episodes: int) -> int:
+    """How many episode files ``info.json`` counts; files beyond come from a crash."""
+    file = 0
+    while episodes and layout.episodes_path(root, file).exists():
+        column = pq.read_table(layout.episodes_path(root, file), columns=["episode_index"])
+        if column["episode_index"][0].as_py() >= episodes:
+            break
+        file += 1
+    return file
+
+
+def _values(table: pa.Table, name: str) -> NDArray[Any]:
+    column = table[name].combine_chunks()
+    if pa.types.is_fixed_size_list(column.type):
+        flat = column.flatten().to_numpy(zero_copy_only=False)
+        return np.asarray(flat).reshape(len(column), column.type.list_size)
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+table_values = _values

@@ -1,0 +1,1 @@
+"""The runtime that runs a bundle without torch or a simulator."""

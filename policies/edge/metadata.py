@@ -1,0 +1,117 @@
+"""What a policy's ONNX file says of itself, and how the runtime checks that it fits the robot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from robot.errors import SteadyhandError
+
+PREFIX = "steadyhand."
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class PolicyMetadata:
+    """The ``metadata_props`` of a policy.
+
+    Attributes:
+        observation_names: one name for each number of the observation, in order.
+        observation_units: one unit each ("" or "1" where there is none).
+        action_names: one name for each number of the action.
+        action_scale: what an action of 1 means, with the unit in each key.
+        policy_rate_hz: how often it acts.
+        control_rate_hz: how often the robot is commanded.
+        frames: in which frame what is expressed.
+        config_hash: of the config it was trained with.
+        git_commit: of the source it was trained with.
+        precision: "fp32" or "int8".
+        version: of this list.
+    """
+
+    observation_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+    observation_units: tuple[str, ...] = ()
+    action_scale: Mapping[str, float] = field(default_factory=dict)
+    policy_rate_hz: float = 20.0
+    control_rate_hz: float = 240.0
+    frames: Mapping[str, str] = field(default_factory=dict)
+    config_hash: str = ""
+    git_commit: str = "unknown"
+    precision: str = "fp32"
+    version: int = VERSION
+
+    def props(self) -> dict[str, str]:
+        """As ``metadata_props``: every value is JSON."""
+        return {
+            PREFIX + name: json.dumps(getattr(self, name), sort_keys=True)
+            for name in self.__dataclass_fields__
+        }
+
+    @classmethod
+    def from_props(cls, props: Mapping[str, str], name: str = "model") -> PolicyMetadata:
+        """Read back; ``name`` is for the message when something is missing."""
+        version = props.get(PREFIX + "version")
+        if version is None:
+            raise SteadyhandError(f"{name}: carries no Steadyhand metadata; export it anew")
+        values: dict[str, Any] = {}
+        try:
+            if json.loads(version) != VERSION:
+                raise SteadyhandError(
+                    f"{name}: metadata version {version} is not supported, expected {VERSION}"
+                )
+            for key in cls.__dataclass_fields__:
+                value = json.loads(props[PREFIX + key])
+                values[key] = tuple(value) if isinstance(value, list) else value
+        except (KeyError, ValueError) as error:
+            raise SteadyhandError(f"{name}: metadata lacks or garbles {error}") from error
+        return cls(**values)
+
+    def must_match(self, names: Sequence[str], units: Sequence[str], name: str) -> None:
+        """Raise unless the policy was made for observations with these names and units."""
+        mine, theirs = self.observation_names, tuple(names)
+        if len(mine) != len(theirs):
+            raise SteadyhandError(
+                f"{name}: was made for {len(mine)} observations, the robot gives {len(theirs)}"
+            )
+        for i, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+            if a != b:
+                raise SteadyhandError(
+                    f"{name}: observation {i} is {a!r} in the policy and {b!r} on the robot"
+                )
+        for own, unit, label in zip(self.observation_units, units, theirs, strict=False):
+            if own != unit:
+                raise SteadyhandError(
+                    f"{name}: observation {label!r} is in {own!r} in the policy and "
+                    f"in {unit!r} on the robot"
+                )
+
+    def must_act_here(self, name: str) -> None:
+        """Refuse a policy whose actions, scale, rates or frames are not this robot's.
+
+        Raises:
+            SteadyhandError: names the first that differs.
+        """
+        from robot.execution.action import ACTION, DEFAULT_SCALE
+        from robot.execution.grasp import TICKS
+
+        scale = {key: float(value) for key, value in asdict(DEFAULT_SCALE).items()}
+        ratio = self.control_rate_hz / self.policy_rate_hz
+        for what, own, ours in (
+            ("actions", list(self.action_names), list(ACTION)),
+            ("action scale", dict(self.action_scale), scale),
+            ("frames", dict(self.frames), {"observation": "grasp", "action": "grasp"}),
+            ("control ticks a policy step", ratio, float(TICKS)),
+        ):
+            if own != ours:
+                raise SteadyhandError(f"{name}: {what}: {own} in the policy, {ours} on the robot")
+
+
+def robot_observation() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and units of the observation that this robot makes."""
+    from robot import observation
+
+    units = tuple(unit for _, size, unit in observation.OBSERVATION for _ in range(size))
+    return tuple(observation.names()), units

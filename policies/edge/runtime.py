@@ -1,0 +1,162 @@
+"""A policy as it runs beside the robot: ONNX Runtime and NumPy, nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from policies.edge.metadata import PolicyMetadata, robot_observation
+from robot.errors import SafetyError, SteadyhandError
+
+if TYPE_CHECKING:
+    from policies.bundle.format import Bundle
+
+Floats = NDArray[np.float32]
+
+ROLES = {"int8": "policy", "fp32": "policy_fp32"}
+
+
+def open_session(model: bytes, name: str, threads: int = 1) -> ort.InferenceSession:
+    """An ONNX Runtime session from a model in memory.
+
+    Raises:
+        SteadyhandError: ``model`` is no ONNX model that this runtime can run.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # A spinning pool would take the core from the control loop between two actions.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen kinds of its own
+        line = str(error).splitlines()[0]
+        raise SteadyhandError(f"{name}: is not a model that runs here: {line}") from error
+
+
+class EdgePolicy:
+    """The shipped policy; implements ``robot.interface.Policy``.
+
+    Input and output are bound once to memory that stays; ``act`` copies one vector in and one out.
+
+    A NaN in an observation comes out of the network as NaN in every number of the action (the
+    clip passes it on), and infinity would be clipped to a plausible action. Neither may reach a
+    robot: ``act`` raises instead.
+
+    Args:
+        source: a ``Bundle``, a bundle's folder, or one ``.onnx`` file.
+        precision: which of a bundle's policies, "int8" or "fp32".
+        threads: of the session.
+        names: the names of the observations that will be given; those of ``robot.observation``
+            when left out, and then actions, scale, rates and frames are checked too. A policy made
+            for others is refused.
+        units: their units, checked where given.
+    """
+
+    def __init__(
+        self,
+        source: Bundle | Path | str,
+        precision: str = "int8",
+        threads: int = 1,
+        *,
+        names: Sequence[str] | None = None,
+        units: Sequence[str] = (),
+    ) -> None:
+        if precision not in ROLES:
+            raise SteadyhandError(f"precision: expected one of {sorted(ROLES)}, got {precision!r}")
+        model, self._name = _model(source, precision)
+        self._session = open_session(model, self._name, threads)
+        props = self._session.get_modelmeta().custom_metadata_map
+        self.metadata = PolicyMetadata.from_props(props, self._name)
+        ours = names is None
+        if names is None:
+            names, units = robot_observation()
+        self.metadata.must_match(names, units, self._name)
+        if ours:
+            self.metadata.must_act_here(self._name)
+        n_obs, n_act = len(self.metadata.observation_names), len(self.metadata.action_names)
+        _check_shapes(self._session, n_obs, n_act, self._name)
+        self._input = np.zeros((1, n_obs), dtype=np.float32)
+        self._row = self._input[0]
+        self._output = np.zeros((1, n_act), dtype=np.float32)
+        self._result = self._output[0]
+        self._binding = self._session.io_binding()
+        self._held = (
+            ort.OrtValue.ortvalue_from_numpy(self._input),
+            ort.OrtValue.ortvalue_from_numpy(self._output),
+        )
+        self._binding.bind_ortvalue_input("observation", self._held[0])
+        self._binding.bind_ortvalue_output("action", self._held[1])
+        self._shape = (n_obs,)
+        for _ in range(3):  # warm-up: the first runs allocate and plan
+            self.act(self._row)
+
+    @property
+    def observation_size(self) -> int:
+        """Numbers in an observation."""
+        return self._shape[0]
+
+    @property
+    def action_size(self) -> int:
+        """Numbers in an action."""
+        return int(self._result.shape[0])
+
+    def reset(self) -> None:
+        """The policy has no memory; there is nothing to forget."""
+
+    def act(self, observation: Floats) -> Floats:
+        """(n_obs,) float32 to (n_act,) float32 in [-1, 1].
+
+        Raises:
+            SafetyError: the observation holds NaN or infinity.
+            SteadyhandError: it has another shape.
+        """
+        if observation.shape != self._shape:
+            raise SteadyhandError(
+                f"{self._name}: expected an observation of shape {self._shape}, "
+                f"got {observation.shape}"
+            )
+        # One number tells: a NaN or an infinity anywhere makes the sum of squares not finite.
+        if not math.isfinite(observation.dot(observation)):
+            bad = np.flatnonzero(~np.isfinite(observation))
+            where = self.metadata.observation_names[int(bad[0])] if bad.size else "a huge number"
+            raise SafetyError(f"{self._name}: the observation is not finite at {where!r}")
+        self._row[:] = observation
+        self._session.run_with_iobinding(self._binding)
+        return self._result.copy()
+
+
+def _model(source: Bundle | Path | str, precision: str) -> tuple[bytes, str]:
+    """The model's bytes and a name for messages."""
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        if path.is_file():
+            return path.read_bytes(), path.name
+        from policies.bundle.format import Bundle as Reader
+
+        source = Reader.load(path)
+    role = ROLES[precision]
+    return source.model(role), f"{source.root.name}/{role}"
+
+
+def _check_shapes(session: ort.InferenceSession, n_obs: int, n_act: int, name: str) -> None:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if [i.name for i in inputs] != ["observation"] or [o.name for o in outputs] != ["action"]:
+        raise SteadyhandError(
+            f"{name}: expected one input 'observation' and one output 'action', got "
+            f"{[i.name for i in inputs]} and {[o.name for o in outputs]}"
+        )
+    for value, size in ((inputs[0], n_obs), (outputs[0], n_act)):
+        fits = len(value.shape) == 2 and value.shape[1] == size and value.type == "tensor(float)"
+        if not fits:
+            raise SteadyhandError(
+                f"{name}: {value.name} is {value.type} {value.shape}, "
+                f"expected float [batch, {size}]"
+            )

@@ -1,0 +1,1 @@
+"""Protocols, statistics and subjects of grasp evaluation."""

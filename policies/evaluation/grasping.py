@@ -1,0 +1,224 @@
+"""Runs a grasp protocol over many episodes, in parallel and resumable, and sums it up."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.load import digest
+from envs.objects import ObjectModel, object_set
+from envs.physics import physics
+from envs.station import Sensing, Station
+from perception.detector import OnnxDetector
+from policies.bundle.format import Bundle
+from policies.evaluation.protocols import (
+    EpisodeResult,
+    Protocol,
+    protocol,
+    run_protocol,
+    summary,
+)
+from policies.evaluation.rollouts import episode_seeds
+from policies.evaluation.statistics import wilson_interval
+from policies.evaluation.subjects import Subject, file_digest
+from policies.provenance import git_commit
+from robot.errors import ConfigError, SteadyhandError
+from robot.execution.grasp import GraspLoopConfig
+from robot.interface import Detector
+
+
+@dataclass(frozen=True)
+class GraspSetup:
+    """What is evaluated, and under what conditions.
+
+    Attributes:
+        subject: the policy under test.
+        protocol: name of the protocol.
+        objects: object set.
+        sensing: where candidates and object states come from.
+        physics: name of the setting.
+        detector: a bundle's folder or a detector's ``.onnx`` file; needed for camera sensing.
+    """
+
+    subject: Subject
+    protocol: str = "single"
+    objects: str = "test"
+    sensing: Sensing = "camera"
+    physics: str = "nominal"
+    detector: Path | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What a result says of itself."""
+        return {
+            "protocol": self.protocol,
+            "protocol_hash": protocol(self.protocol).digest,
+            "objects": self.objects,
+            "sensing": self.sensing,
+            "physics": self.physics,
+            "physics_hash": digest(physics(self.physics)),
+            "subject": self.subject.label,
+            "subject_hash": self.subject.digest,
+            "detector_hash": None if self.detector is None else _detector_digest(self.detector),
+            "git_commit": git_commit(),
+        }
+
+
+def load_detector(source: Path) -> OnnxDetector:
+    """The detector of a bundle's folder, or of one ``.onnx`` file."""
+    if source.suffix == ".onnx" or source.is_file():
+        return OnnxDetector(source)
+    return OnnxDetector(Bundle.load(source).model("detector"))
+
+
+def _detector_digest(source: Path) -> str:
+    return file_digest(source / "manifest.json" if source.is_dir() else source)
+
+
+class _Worker:
+    def __init__(self, setup: GraspSetup) -> None:
+        if setup.subject.kind == "expert" and setup.sensing != "truth":
+            raise ConfigError(
+                "sensing: the expert sees the truth by definition; use --sensing truth"
+            )
+        detector: Detector | None = None
+        if setup.sensing == "camera":
+            if setup.detector is None:
+                raise ConfigError("sensing: camera needs a detector; name a bundle, or use truth")
+            detector = load_detector(setup.detector)
+        self.rules: Protocol = protocol(setup.protocol)
+        self.models: tuple[ObjectModel, ...] = object_set(setup.objects)
+        policy = setup.subject.make(GraspLoopConfig().lift_m)
+        self.station = Station(policy, physics(setup.physics), setup.sensing, detector)
+
+    def run(self, seed: int) -> EpisodeResult:
+        return run_protocol(self.station, self.rules, self.models, seed)
+
+
+_worker: _Worker | None = None
+
+
+def _start() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _work(setup: GraspSetup, seed: int) -> EpisodeResult:
+    # Made here and not at the worker's start, where an error would be printed and lost.
+    global _worker
+    if _worker is None:
+        _worker = _Worker(setup)
+    return _worker.run(seed)
+
+
+def run_episodes(setup: GraspSetup, seeds: list[int], workers: int) -> Iterator[EpisodeResult]:
+    """Results in the order of ``seeds``; ``workers=0`` runs in this process."""
+    if not seeds:
+        return
+    if workers <= 0:
+        worker = _Worker(setup)
+        try:
+            for seed in seeds:
+                yield worker.run(seed)
+        finally:
+            worker.station.close()
+        return
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start,
+    ) as pool:
+        futures = [pool.submit(_work, setup, seed) for seed in seeds]
+        try:
+            for future in futures:
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise SteadyhandError(
+                "evaluation: a worker process died (out of memory, or killed); finished episodes "
+                "are kept where --out was given, run again to go on"
+            ) from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def evaluate_grasp(
+    setup: GraspSetup,
+    episodes: int,
+    seed: int,
+    workers: int = 2,
+    out: Path | None = None,
+    on_episode: Callable[[EpisodeResult], None] | None = None,
+) -> dict[str, Any]:
+    """Run a protocol and sum it up.
+
+    Args:
+        setup: what is evaluated.
+        episodes: how many.
+        seed: fixes them all: the i-th episode depends on ``seed`` and i alone.
+        workers: processes.
+        out: a JSON-lines file of episodes; those already there under the same conditions are not
+            run again.
+        on_episode: called after each, for progress.
+
+    Returns:
+        The JSON fields of ``evaluate grasp`` but for the time it took.
+    """
+    facts = {**setup.facts(), "seed": seed}
+    seeds = list(episode_seeds(seed, 0, episodes))
+    done = _read(out, facts) if out is not None else {}
+    for result in done.values():
+        if on_episode is not None and result.seed in seeds:
+            on_episode(result)
+    missing = [s for s in seeds if s not in done]
+    for result in run_episodes(setup, missing, min(workers, len(missing))):
+        done[result.seed] = result
+        if out is not None:
+            _append(out, facts, result)
+        if on_episode is not None:
+            on_episode(result)
+    results = [done[s] for s in seeds]
+    rules = protocol(setup.protocol)
+    sums = summary(results, rules)
+    low, high = wilson_interval(sums["successes"], sums["episodes"])
+    sums["success_rate"] = sums["successes"] / max(sums["episodes"], 1)
+    sums["ci95"] = [low, high]
+    if "attempts" in sums:
+        low, high = wilson_interval(sums["grasp_successes"], sums["attempts"])
+        sums["grasp_success_ci95"] = [low, high]
+    return {**facts, **sums}
+
+
+def _append(out: Path, facts: dict[str, Any], result: EpisodeResult) -> None:
+    # One whole line in one write: what a crash leaves is whole lines.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps({"of": facts, "episode": asdict(result)}) + "\n"
+    handle = os.open(out, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        end = os.fstat(handle).st_size
+        if end and os.pread(handle, 1, end - 1) != b"\n":
+            line = "\n" + line  # a line that was cut must not swallow this one
+        os.write(handle, line.encode())
+    finally:
+        os.close(handle)
+
+
+def _read(out: Path, facts: dict[str, Any]) -> dict[int, EpisodeResult]:
+    if not out.exists():
+        return {}
+    done = {}
+    for line in out.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+            if row["of"] == facts:
+                result = EpisodeResult(**row["episode"])
+                done[result.seed] = result
+        except (ValueError, KeyError, TypeError):
+            continue  # a line cut by a crash: that episode is run again
+    return done

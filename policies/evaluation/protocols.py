@@ -1,0 +1,237 @@
+"""The grasp protocols: what is asked of a subject, and how an episode is judged.
+
+A protocol is frozen in ``configs/protocol/<name>.yaml``; its digest goes into every result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from configs.load import bounded, digest, find, load
+from envs.objects import ObjectModel
+from envs.scene import DropConfig
+from envs.station import Station
+from robot.errors import ConfigError, PlanningError, SafetyError, SensorError
+from robot.execution.pick import GraspAttempt
+from robot.types import PickResult
+
+ProtocolName = Literal["single", "kuka", "clutter"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What happens in one episode.
+
+    Attributes:
+        name: ``single``: one object, one attempt, held; ``kuka``: several objects, one attempt,
+            lifted high; ``clutter``: several objects, attempts until clear or too many failures.
+        n_objects: drawn with replacement.
+        drop: how they come to lie on the table.
+        success_height_m: an object must be this far above the table, all of it (single) or its
+            centre (kuka).
+        hold_s: for how long after the lift it must stay there.
+        failures_in_a_row_n: clutter ends after so many.
+    """
+
+    name: ProtocolName = "single"
+    n_objects: int = bounded(1, 1, 50)
+    drop: DropConfig = field(default_factory=DropConfig)
+    success_height_m: float = bounded(0.15, 0.0, 1.0)
+    hold_s: float = bounded(1.0, 0.0, 60.0)
+    failures_in_a_row_n: int = bounded(2, 1, 20)
+
+    @property
+    def digest(self) -> str:
+        """Changes when anything about the protocol does."""
+        return digest(self)
+
+
+def protocol(name: str) -> Protocol:
+    """The frozen protocol of that name."""
+    names = get_args(ProtocolName)
+    if name not in names:
+        raise ConfigError(f"protocol: expected one of {', '.join(names)}, got {name!r}")
+    return load(Protocol, find("protocol", name))
+
+
+@dataclass(slots=True)
+class EpisodeResult:
+    """How one episode went.
+
+    Attributes:
+        seed: of the episode.
+        successes: attempts that succeeded (0 or 1 but for clutter).
+        attempts: attempts made.
+        objects: objects at the start.
+        cleared: objects put away.
+        failures: category of each failed attempt.
+        redrawn: drops that were repeated because an object came to rest out of reach.
+        names: of the objects.
+        sim_s: simulated seconds.
+    """
+
+    seed: int
+    successes: int = 0
+    attempts: int = 0
+    objects: int = 0
+    cleared: int = 0
+    failures: list[str] = field(default_factory=list)
+    redrawn: int = 0
+    names: list[str] = field(default_factory=list)
+    sim_s: float = 0.0
+
+
+def run_protocol(
+    station: Station, rules: Protocol, models: Sequence[ObjectModel], seed: int
+) -> EpisodeResult:
+    """One episode; the same station, rules, models and seed give the same result."""
+    rng = np.random.default_rng((seed, 7))
+    chosen = [models[int(rng.integers(len(models)))] for _ in range(rules.n_objects)]
+    result = EpisodeResult(seed, objects=len(chosen), names=[m.name for m in chosen])
+    result.redrawn = station.begin(chosen, rules.drop, int(rng.integers(2**31)))
+    judge = {"single": _single, "kuka": _kuka, "clutter": clear_table}[rules.name]
+    try:
+        judge(station, rules, result)
+    except SafetyError:
+        _fail(result, "halted")
+    except SensorError:
+        _fail(result, "blind")
+    if rules.name == "clutter":
+        result.cleared = len(put_away(station))
+    result.sim_s = station.world.time_s
+    return result
+
+
+def _fail(result: EpisodeResult, category: str) -> None:
+    result.failures.append(category)
+
+
+def _single(station: Station, rules: Protocol, result: EpisodeResult) -> None:
+    attempt = _attempt(station, result)
+    if not attempt.held:
+        _fail(result, attempt.outcome)
+        return
+    station.picker.hold(rules.hold_s)
+    lowest = max(float(station.world.aabb(b)[0][2]) for b in station.world.bodies)
+    if lowest >= rules.success_height_m:
+        result.successes = 1
+    else:
+        _fail(result, "dropped")
+
+
+def _kuka(station: Station, rules: Protocol, result: EpisodeResult) -> None:
+    attempt = _attempt(station, result)
+    if attempt.held:
+        # Bullet3's environment asks for the object's base, which is its centre here.
+        centre = max(float(station.world.pose(b).position_m[2]) for b in station.world.bodies)
+        try:
+            station.picker.rise(max(0.0, rules.success_height_m + 0.03 - centre))
+        except PlanningError:
+            _fail(result, "no_path")
+            return
+    highest = max(float(station.world.pose(b).position_m[2]) for b in station.world.bodies)
+    if highest > rules.success_height_m:
+        result.successes = 1
+    else:
+        kept = attempt.held and station.loop.gripper_state.contact
+        category = "not_high_enough" if kept else "dropped" if attempt.held else attempt.outcome
+        _fail(result, category)
+
+
+def clear_table(
+    station: Station,
+    rules: Protocol,
+    result: EpisodeResult,
+    on_pick: Callable[[PickResult], None] | None = None,
+) -> None:
+    """Pick until nothing is left within reach, or too many attempts in a row have failed.
+
+    Whether an object was put away is judged by where it lies in the end, not by what the robot
+    believes.
+    """
+    picker = station.picker
+    log = picker.player.log
+    in_a_row = 0
+    while in_a_row < rules.failures_in_a_row_n and _left(station):
+        before = put_away(station)
+        attempt = _attempt(station, result)
+        pick = PickResult(
+            False,
+            attempt.outcome,
+            -1 if attempt.candidate is None else attempt.candidate.object_id,
+            picker.player.clock.now_s() - attempt.started_s,
+            "; ".join(attempt.reasons),
+        )
+        if attempt.held:
+            pick = picker.put_away(attempt)
+        problem = ""
+        if attempt.candidate is not None:
+            try:
+                picker.home()
+            except PlanningError as error:
+                problem = f"no way home: {error}"
+        gained = len(put_away(station)) - len(before)
+        if gained <= 0 and pick.success:
+            pick = replace(pick, success=False, category="fell_beside_the_tray")
+        if gained > 0:
+            result.successes += 1
+            in_a_row = 0
+        else:
+            in_a_row += 1
+            _fail(result, pick.category)
+        if log is not None:
+            log.pick(pick, "" if attempt.obj is None else attempt.obj.class_name)
+        if on_pick is not None:
+            on_pick(pick)
+        if problem:
+            _fail(result, "no_way_home")
+            if log is not None:
+                log.event(problem)
+            break
+
+
+def _attempt(station: Station, result: EpisodeResult) -> GraspAttempt:
+    result.attempts += 1
+    return station.picker.grasp(station.picker.look())
+
+
+def _left(station: Station) -> list[int]:
+    """Objects that still lie where the arm could pick them."""
+    return [b for b in station.world.bodies if station.world.in_workspace(b)]
+
+
+def put_away(station: Station) -> set[int]:
+    """Ids of the objects that lie in the tray."""
+    return {b for b in station.world.bodies if station.world.in_tray(b)}
+
+
+def summary(results: Sequence[EpisodeResult], rules: Protocol) -> dict[str, Any]:
+    """Counts and rates over episodes; intervals are added by the caller."""
+    failures: dict[str, int] = {}
+    for result in results:
+        for category in result.failures:
+            failures[category] = failures.get(category, 0) + 1
+    clear = rules.name == "clutter"
+    attempts = sum(r.attempts for r in results)
+    objects = sum(r.objects for r in results)
+    successes = (
+        sum(r.cleared == r.objects for r in results) if clear else sum(r.successes for r in results)
+    )
+    out: dict[str, Any] = {
+        "episodes": len(results),
+        "successes": int(successes),
+        "failures": dict(sorted(failures.items(), key=lambda item: -item[1])),
+        "redrawn": sum(r.redrawn for r in results),
+    }
+    if clear:
+        out["attempts"] = attempts
+        out["grasp_successes"] = sum(r.successes for r in results)
+        out["grasp_success_rate"] = out["grasp_successes"] / max(attempts, 1)
+        out["objects_total"] = objects
+        out["cleared"] = sum(r.cleared for r in results)
+        out["cleared_rate"] = out["cleared"] / max(objects, 1)
+    return out

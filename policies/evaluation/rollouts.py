@@ -1,0 +1,321 @@
+"""Episodes of any Gymnasium environment, run by worker processes and returned in order.
+
+Recording, DAgger, the guards of PPO and evaluation all run episodes here, so that one seed means
+one episode everywhere. Workers are spawned, not forked: they inherit no thread of torch, import
+only what the environment needs, and behave alike on every system.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.errors import SteadyhandError
+
+Floats = NDArray[np.float32]
+
+
+class Actor(Protocol):
+    """Anything that acts: a policy, or an expert that looks into its environment."""
+
+    def reset(self) -> None:
+        """Forget the previous episode; called after the environment's reset."""
+
+    def act(self, observation: Floats) -> Floats:
+        """(n_obs,) float32 to (n_act,) float32 in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """How to make an environment in any process.
+
+    Attributes:
+        id: its Gymnasium id.
+        kwargs: JSON-able keyword arguments.
+        imports: modules that register the id when they are imported.
+    """
+
+    id: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    imports: tuple[str, ...] = ()
+
+    def make(self) -> Any:
+        """A new ``gymnasium.Env`` with a Box action space and a flat Box observation."""
+        import gymnasium
+
+        modules = self.imports
+        if not modules and self.id.startswith("Steadyhand/"):
+            modules = ("envs",)
+        for module in modules:
+            importlib.import_module(module)
+        try:
+            env = gymnasium.make(self.id, **self.kwargs)
+        except gymnasium.error.Error as error:
+            raise SteadyhandError(f"environment {self.id}: {error}") from error
+        for name, space in (("action", env.action_space), ("observation", env.observation_space)):
+            if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+                env.close()
+                raise SteadyhandError(
+                    f"environment {self.id}: the {name} space must be a Box with one axis, "
+                    f"it is {space}"
+                )
+        return env
+
+
+@dataclass(frozen=True)
+class ActorSpec:
+    """How to make an actor in any process.
+
+    Attributes:
+        entry: ``"module:callable"``, called as ``callable(env, **kwargs)`` with the environment
+            of that process; a policy ignores it, an expert may look into it.
+        kwargs: picklable keyword arguments.
+    """
+
+    entry: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self, env: Any) -> Actor:
+        """The actor, bound to ``env``."""
+        module, _, name = self.entry.partition(":")
+        try:
+            factory = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise SteadyhandError(
+                f"actor {self.entry!r}: expected 'module:callable' ({error})"
+            ) from error
+        actor: Actor = factory(env, **self.kwargs)
+        return actor
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode; the arrays are None unless it was recorded.
+
+    Attributes:
+        seed: given to the environment's reset.
+        success: ``info["is_success"]`` of the last step (False where the task has no such thing).
+        total_reward: undiscounted sum.
+        length: steps.
+        facts: the JSON-able scalars of the last ``info``: failure category and the like.
+        observation: (T, n_obs) float32, before each action.
+        action: (T, n_act) float32, the label: what the expert would do, or what was done.
+        executed: (T, n_act) float32, what was really sent (differs under noise and in DAgger).
+        reward: (T,) float32.
+        privileged: (T, n_priv) float32 from ``info["privileged"]``, where there is one.
+    """
+
+    seed: int
+    success: bool
+    total_reward: float
+    length: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    observation: Floats | None = None
+    action: Floats | None = None
+    executed: Floats | None = None
+    reward: Floats | None = None
+    privileged: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """Who acts in an episode, and who labels it.
+
+    Attributes:
+        actor: acts, and labels unless an expert is given.
+        expert: labels every visited state with its action (DAgger).
+        expert_share: probability of executing the expert's action instead of the actor's.
+        noise_std: standard deviation of Gaussian noise on the executed action, one number for
+            all or one for each; empty is none. The label stays clean, so that the set shows how
+            to come back (DART). What opens and closes a gripper is better left without.
+        record: return the arrays of the episode.
+    """
+
+    actor: ActorSpec
+    expert: ActorSpec | None = None
+    expert_share: float = 0.0
+    noise_std: tuple[float, ...] = ()
+    record: bool = False
+
+
+_FACTS = (bool, int, float, str)
+
+
+def run_episode(
+    env: Any, actor: Actor, expert: Actor | None, behaviour: Behaviour, seed: int
+) -> Episode:
+    """Run one episode in this process; the seed fixes environment, noise and mixture."""
+    rng = np.random.default_rng([seed, 1])
+    low, high = env.action_space.low, env.action_space.high
+    noise_std = _noise(behaviour.noise_std, env.action_space.shape[0])
+    observation, info = env.reset(seed=seed)
+    actor.reset()
+    if expert is not None:
+        expert.reset()
+    rows: dict[str, list[Any]] = {"observation": [], "action": [], "executed": [], "reward": []}
+    privileged: list[Any] = []
+    total, length, over = 0.0, 0, False
+    while not over:
+        action = np.asarray(actor.act(observation), dtype=np.float32)
+        label = action
+        if expert is not None:
+            label = np.asarray(expert.act(observation), dtype=np.float32)
+            if behaviour.expert_share > 0 and rng.random() < behaviour.expert_share:
+                action = label
+        if noise_std.any():
+            action = (action + noise_std * rng.normal(size=action.shape)).astype(np.float32)
+        action = np.clip(action, low, high)
+        if behaviour.record:
+            rows["observation"].append(np.array(observation, dtype=np.float32))
+            rows["action"].append(np.clip(label, low, high))
+            rows["executed"].append(action)
+            if "privileged" in info:
+                privileged.append(np.array(info["privileged"], dtype=np.float32))
+        observation, reward, terminated, truncated, info = env.step(action)
+        over = bool(terminated or truncated)
+        rows["reward"].append(np.float32(reward))
+        total += float(reward)
+        length += 1
+    arrays: dict[str, Any] = {}
+    if behaviour.record:
+        arrays = {name: np.asarray(row, dtype=np.float32) for name, row in rows.items()}
+        if len(privileged) == length:
+            arrays["privileged"] = np.stack(privileged)
+    return Episode(
+        seed=seed,
+        success=bool(info.get("is_success", False)),
+        total_reward=total,
+        length=length,
+        facts={k: _plain(v) for k, v in info.items() if isinstance(_plain(v), _FACTS)},
+        **arrays,
+    )
+
+
+def _noise(noise_std: tuple[float, ...], size: int) -> NDArray[np.float64]:
+    """One standard deviation for each number of an action."""
+    if len(noise_std) not in (0, 1, size):
+        raise SteadyhandError(
+            f"noise_std: expected no, one or {size} numbers, got {len(noise_std)}"
+        )
+    return np.broadcast_to(np.array(noise_std or (0.0,)), (size,))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+class _Bench:
+    """One environment and the actors last used with it."""
+
+    def __init__(self, env: EnvSpec) -> None:
+        self.env = env.make()
+        self._key = -1
+        self._actors: tuple[Actor, Actor | None] | None = None
+
+    def run(self, key: int, behaviour: Behaviour, seed: int) -> Episode:
+        if self._actors is None or key != self._key:
+            expert = behaviour.expert.make(self.env) if behaviour.expert else None
+            self._actors, self._key = (behaviour.actor.make(self.env), expert), key
+        return run_episode(self.env, *self._actors, behaviour, seed)
+
+
+_bench: _Bench | None = None
+
+
+def _start(env: EnvSpec) -> None:
+    global _bench
+    # The parent decides what Ctrl-C means; a worker that dies of it would look like a crash.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _bench = _Bench(env)
+
+
+def _work(key: int, behaviour: Behaviour, seed: int) -> Episode:
+    if _bench is None:
+        raise SteadyhandError("worker: has no environment; its start failed")
+    return _bench.run(key, behaviour, seed)
+
+
+class Rollouts:
+    """A standing pool that runs episodes of one environment.
+
+    Use it as a context manager. With ``workers=0`` everything runs in this process.
+    """
+
+    _keys = itertools.count()
+
+    def __init__(self, env: EnvSpec, workers: int = 2) -> None:
+        self.env = env
+        self.workers = workers
+        self._local: _Bench | None = None
+        self._pool: ProcessPoolExecutor | None = None
+        if workers > 0:
+            self._pool = ProcessPoolExecutor(
+                workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start,
+                initargs=(env,),
+            )
+
+    def run(self, behaviour: Behaviour, seeds: Iterable[int]) -> Iterator[Episode]:
+        """The episodes of ``seeds``, in their order, as they are finished.
+
+        Raises:
+            SteadyhandError: a worker died, or the environment cannot be made there.
+        """
+        key = next(self._keys)
+        if self._pool is None:
+            if self._local is None:
+                self._local = _Bench(self.env)
+            for seed in seeds:
+                yield self._local.run(key, behaviour, int(seed))
+            return
+        waiting: deque[Future[Episode]] = deque()
+        source = iter(seeds)
+        try:
+            for seed in source:
+                waiting.append(self._pool.submit(_work, key, behaviour, int(seed)))
+                if len(waiting) >= 4 * self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise SteadyhandError(
+                f"environment {self.env.id}: a worker process died (out of memory, killed, or the "
+                "environment cannot be made); what was finished is kept, run again to resume"
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+        if self._local is not None:
+            self._local.env.close()
+            self._local = None
+
+    def __enter__(self) -> Rollouts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def episode_seeds(seed: int, start: int = 0, stop: int | None = None) -> Iterator[int]:
+    """Independent episode seeds of one run: the i-th depends on ``seed`` and i alone."""
+    indices = itertools.count(start) if stop is None else range(start, stop)
+    for i in indices:
+        yield int(np.random.SeedSequence([seed, i]).generate_state(1)[0] & 0x7FFFFFFF)

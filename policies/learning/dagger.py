@@ -1,0 +1,94 @@
+"""DAgger: the clone drives, the expert labels the states it gets into, and the clone learns them.
+
+Source: S. Ross, G. Gordon, J. A. Bagnell, "A reduction of imitation learning and structured
+prediction to no-regret online learning", AISTATS 2011.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from configs.load import bounded
+from policies.demos.dataset import Demonstrations, load_demonstrations
+from policies.demos.record import RecordConfig, record
+from policies.evaluation.rollouts import ActorSpec, EnvSpec
+from policies.learning.clone import NETWORK, CloneConfig, CloneResult, clone
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DaggerConfig:
+    """Rounds of corrections after the first cloning.
+
+    Attributes:
+        clone: how each round is fitted; every round begins from the one before.
+        rounds: 0 is plain cloning.
+        episodes: recorded in each round, failures included: they are what is to be learned from.
+        expert_share: probability of the expert's action in the first round; it is halved in each
+            further one.
+        workers: processes.
+        seed: of the rounds' episodes; none is an episode of the demonstrations.
+    """
+
+    clone: CloneConfig = field(default_factory=CloneConfig)
+    rounds: int = bounded(0, 0, 100)
+    episodes: int = bounded(100, 1, 1_000_000)
+    expert_share: float = bounded(0.0, 0.0, 1.0)
+    workers: int = bounded(2, 0, 64)
+    seed: int = bounded(1_000_000, 0, 2**31 - 1)
+
+
+def dagger(
+    demos: Demonstrations,
+    env: EnvSpec,
+    expert: ActorSpec,
+    out: Path | str,
+    config: DaggerConfig,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> CloneResult:
+    """Clone, then as many rounds of corrections as asked for; resumes where it stopped.
+
+    Args:
+        demos: the expert's demonstrations.
+        env: environment in which the clone drives.
+        expert: labels each visited state; it may look into the environment.
+        out: folder; ``round-0`` is the plain clone, ``round-k`` the k-th round with its episodes
+            in ``round-k/demos``; ``network.pt`` is the last round's.
+        config: how.
+        progress: called with one line for each stage.
+    """
+    folder = Path(out)
+    say = progress or (lambda line: log.info("%s", line))
+    sets = [demos]
+    result = clone(sets, folder / "round-0", config.clone)
+    say(f"round 0: validation loss {result.validation_loss:.5f} after {result.epochs} epochs")
+    for k in range(1, config.rounds + 1):
+        home = folder / f"round-{k}"
+        recorded = record(
+            home / "demos",
+            env,
+            result.network.actor(),
+            RecordConfig(
+                episodes=config.episodes,
+                seed=config.seed + k,
+                workers=config.workers,
+                keep="all",
+            ),
+            spec=demos.spec,
+            expert=expert,
+            expert_share=config.expert_share * 0.5 ** (k - 1),
+        )
+        sets.append(load_demonstrations(home / "demos"))
+        result = clone(sets, home, config.clone, initial=result.network)
+        rate = float(sets[-1].success.mean())
+        say(
+            f"round {k}: drove {recorded.episodes} episodes with {rate:.1%} success, "
+            f"validation loss {result.validation_loss:.5f}"
+        )
+    result.network.save(folder / NETWORK)
+    return result

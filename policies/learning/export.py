@@ -1,0 +1,156 @@
+"""From torch to ONNX, with a proof that both compute the same."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from policies.demos.layout import DemoSpec
+from policies.edge.metadata import PolicyMetadata
+from policies.edge.runtime import open_session
+from policies.learning.network import PolicyNetwork
+from policies.provenance import git_commit
+from robot.errors import SteadyhandError
+
+OPSET = 17
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an ONNX policy is from the torch network it came from.
+
+    Attributes:
+        recorded: largest difference over recorded observations.
+        random: largest difference over random ones, far outside the recorded too.
+        observations: how many were compared.
+        nan_passes_on: a NaN observation gives NaN in every number of the action in both.
+    """
+
+    recorded: float
+    random: float
+    observations: int
+    nan_passes_on: bool
+
+
+def policy_metadata(
+    spec: DemoSpec, config_hash: str, *, frames: dict[str, str] | None = None
+) -> PolicyMetadata:
+    """The metadata of a policy learned from demonstrations with this spec."""
+    scale: dict[str, float] = {}
+    action_frames: dict[str, str] = frames or {}
+    if str(spec.env.get("id", "")).startswith("Steadyhand/"):
+        from dataclasses import asdict
+
+        from robot.execution.action import DEFAULT_SCALE
+
+        scale = {k: float(v) for k, v in asdict(DEFAULT_SCALE).items()}
+        action_frames = frames or {"observation": "grasp", "action": "grasp"}
+    return PolicyMetadata(
+        observation_names=spec.observation_names,
+        observation_units=spec.observation_units,
+        action_names=spec.action_names,
+        action_scale=scale,
+        policy_rate_hz=spec.rate_hz,
+        frames=action_frames,
+        config_hash=config_hash,
+        git_commit=git_commit(),
+    )
+
+
+def export_onnx(network: PolicyNetwork, metadata: PolicyMetadata) -> bytes:
+    """The network as an ONNX model: normalization and clip inside, any batch size.
+
+    Args:
+        network: what to export; it is not changed.
+        metadata: written into ``metadata_props``.
+
+    Returns:
+        The model's bytes.
+    """
+    sizes = (len(metadata.observation_names), len(metadata.action_names))
+    if sizes != (network.observation_size, network.action_size):
+        raise SteadyhandError(
+            f"export: the network maps {network.observation_size} to {network.action_size} "
+            f"numbers, the metadata names {sizes[0]} and {sizes[1]}"
+        )
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces its other exporter at each call
+        torch.onnx.export(
+            network.eval(),
+            (torch.zeros(2, network.observation_size),),
+            stream,  # type: ignore[arg-type]  # this exporter writes to files and streams
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["observation"],
+            output_names=["action"],
+            dynamic_axes={"observation": {0: "batch"}, "action": {0: "batch"}},
+        )
+    model = onnx.load_from_string(stream.getvalue())
+    set_props(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def set_props(model: onnx.ModelProto, metadata: PolicyMetadata) -> None:
+    """Replace the model's ``metadata_props``."""
+    onnx.helper.set_model_props(model, metadata.props())
+
+
+def check_parity(
+    network: PolicyNetwork,
+    model: bytes,
+    observations: NDArray[np.float32],
+    rng: np.random.Generator,
+    tolerance: float = TOLERANCE,
+) -> Parity:
+    """Compare ONNX with torch on recorded and random observations, in several batch sizes.
+
+    Args:
+        network: the torch network.
+        model: its export.
+        observations: (N, n_obs) recorded ones.
+        rng: draws the random ones.
+        tolerance: largest difference allowed.
+
+    Raises:
+        SteadyhandError: they differ by more, or treat NaN differently.
+    """
+    session = open_session(model, "export")
+
+    def difference(x: NDArray[np.float32]) -> float:
+        ours: Any = session.run(None, {"observation": x})[0]
+        with torch.no_grad():
+            theirs = network(torch.from_numpy(x)).numpy()
+        return float(np.abs(ours - theirs).max())
+
+    mean, std = (t.numpy() for t in (network.normalizer.mean, network.normalizer.std))
+    scale = std * rng.choice([1.0, 3.0, 100.0], size=(1000, 1))
+    noise = rng.normal(size=(1000, len(mean))) * scale + mean
+    random = noise.astype(np.float32)
+    recorded = max(
+        difference(np.ascontiguousarray(observations[:size]))
+        for size in (1, 2, 7, 64, len(observations))
+    )
+    apart = max(difference(random), *(difference(random[i : i + 1]) for i in range(20)))
+    if max(recorded, apart) > tolerance:
+        raise SteadyhandError(
+            f"export: ONNX and torch differ by {max(recorded, apart):.2e}, "
+            f"more than {tolerance:.0e}"
+        )
+    bad = random[:3].copy()
+    bad[1, 0] = np.nan
+    ours = session.run(None, {"observation": bad})[0]
+    passes = bool(np.isnan(ours[1]).all() and np.isfinite(ours[[0, 2]]).all())
+    if not passes:
+        raise SteadyhandError("export: a NaN observation does not come out as a NaN action")
+    return Parity(recorded, apart, len(observations) + len(random), passes)

@@ -1,0 +1,278 @@
+"""PPO's guards on real, small runs: frozen is frozen, a drop is undone, and it can improve."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from reach_env import REACH
+
+from policies.demos.dataset import Demonstrations
+from policies.evaluation.rollouts import EnvSpec, Rollouts
+from policies.learning.actor_critic import extract_actor, load_actor
+from policies.learning.clone import CloneConfig, clone
+from policies.learning.guard import CHECKPOINT, Guard, MeasureConfig
+from policies.learning.guarded import GuardConfig, GuardedPPO
+from policies.learning.network import NetworkConfig, PolicyNetwork
+from policies.learning.ppo import PpoConfig, improve, make_vec_env
+from robot.errors import SteadyhandError
+
+SHAPE = NetworkConfig(hidden=(32, 32), activation="tanh")
+# The point moves half as far as in the demonstrations: the clone is too slow and can be improved.
+SLOW = EnvSpec("Test/Reach-v0", {"gain": 0.05, "steps": 30}, imports=("reach_env",))
+
+
+@pytest.fixture(scope="module")
+def cloned(reach_demos: Demonstrations) -> PolicyNetwork:
+    config = CloneConfig(network=SHAPE, epochs=6, batch_size=128, learning_rate=3e-3, threads=1)
+    return clone(reach_demos, None, config).network
+
+
+def guarded(
+    network: PolicyNetwork, demos: Demonstrations, guards: GuardConfig, **kwargs: object
+) -> GuardedPPO:
+    settings = {"n_steps": 128, "batch_size": 64, "n_epochs": 2, "seed": 0, **kwargs}
+    data = (demos.observation, demos.action)
+    vec = make_vec_env(REACH, 0)
+    return GuardedPPO(vec, network, data, guards, critic_hidden=(32,), **settings)
+
+
+def test_the_network_goes_into_the_policy_and_back(
+    cloned: PolicyNetwork, reach_demos: Demonstrations
+) -> None:
+    model = guarded(cloned, reach_demos, GuardConfig())
+    x = reach_demos.observation[:200] * 3
+    ours = cloned(torch.from_numpy(x)).detach().numpy()
+    theirs, _ = model.predict(x, deterministic=True)
+    assert np.array_equal(ours, theirs)
+    back = extract_actor(model.policy, cloned)
+    a, b = cloned.state_dict(), back.state_dict()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert float(model.policy.log_std.detach().exp().mean()) == pytest.approx(np.exp(-2), rel=1e-6)
+    with pytest.raises(SteadyhandError, match="do not fit"):
+        load_actor(model.policy, PolicyNetwork(NetworkConfig((8,)), np.zeros(4), np.ones(4), 2))
+
+
+def _bits(model: GuardedPPO, part: str) -> list[torch.Tensor]:
+    names = {"actor": ("policy_net", "action_net", "log_std"), "critic": ("value_net",)}[part]
+    state = model.policy.state_dict()
+    return [v.clone() for k, v in state.items() if any(n in k for n in names)]
+
+
+def _same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_critic_warmup_leaves_the_actor_bit_for_bit(
+    cloned: PolicyNetwork, reach_demos: Demonstrations
+) -> None:
+    model = guarded(cloned, reach_demos, GuardConfig(critic_warmup_steps=256))
+    actor, critic = _bits(model, "actor"), _bits(model, "critic")
+    model.learn(256)
+    assert _same(actor, _bits(model, "actor"))
+    assert not _same(critic, _bits(model, "critic"))
+    model.learn(128, reset_num_timesteps=False)
+    assert not _same(actor, _bits(model, "actor"))
+
+
+def test_exploration_noise_stays_within_its_bounds(
+    cloned: PolicyNetwork, reach_demos: Demonstrations
+) -> None:
+    guards = GuardConfig(critic_warmup_steps=0, log_std_min=-2.01, log_std_max=-1.99)
+    model = guarded(cloned, reach_demos, guards, learning_rate=0.05)
+    model.learn(256)
+    log_std = model.policy.log_std.detach().numpy()
+    assert (log_std >= -2.01 - 1e-6).all() and (log_std <= -1.99 + 1e-6).all()
+    with pytest.raises(SteadyhandError, match="must lie between"):
+        GuardConfig(log_std_start=-2.0, log_std_max=-3.0)
+
+
+def test_kl_and_cloning_loss_hold_the_policy_near(
+    cloned: PolicyNetwork, reach_demos: Demonstrations
+) -> None:
+    x = torch.from_numpy(reach_demos.observation)
+
+    y = torch.from_numpy(reach_demos.action)
+
+    def drift(guards: GuardConfig) -> tuple[float, float]:
+        """(KL to the clone, squared error on the demonstrations) after a hasty training."""
+        torch.manual_seed(0)
+        model = guarded(cloned, reach_demos, guards, learning_rate=3e-3, n_epochs=6)
+        assert float(model.kl_to_clone(x).detach()) == pytest.approx(0.0, abs=1e-6)
+        model.learn(512)
+        with torch.no_grad():
+            error = (extract_actor(model.policy, cloned).raw(x) - y).square().mean()
+            return float(model.kl_to_clone(x)), float(error)
+
+    free = GuardConfig(
+        critic_warmup_steps=0, clone_coefficient=0, clone_coefficient_end=0, kl_coefficient=0
+    )
+    free_kl, free_error = drift(free)
+    assert drift(replace(free, kl_coefficient=1.0))[0] < 0.5 * free_kl
+    tied = replace(free, clone_coefficient=50.0, clone_coefficient_end=50.0)
+    assert drift(tied)[1] < 0.5 * free_error
+
+
+def test_the_cloning_loss_decays(cloned: PolicyNetwork, reach_demos: Demonstrations) -> None:
+    guards = GuardConfig(clone_coefficient=2.0, clone_coefficient_end=0.5)
+    model = guarded(cloned, reach_demos, guards)
+    seen = []
+    for remaining in (1.0, 0.5, 0.0):
+        model._current_progress_remaining = remaining
+        seen.append(model.clone_coefficient())
+    assert seen == [2.0, 1.25, 0.5]
+
+
+def test_a_measured_drop_is_rolled_back(
+    cloned: PolicyNetwork, reach_demos: Demonstrations, tmp_path: Path
+) -> None:
+    measure = MeasureConfig(evaluation_episodes=20, rollback_drop=0.1, max_rollbacks=2)
+    model = guarded(cloned, reach_demos, GuardConfig())
+    events: list[dict] = []
+    with Rollouts(REACH, workers=0) as rollouts:
+        guard = Guard(cloned, measure, rollouts, tmp_path, "hash", events.append)
+        guard.attach(model)
+        assert guard.best_score >= 0.8
+        good = copy.deepcopy(model.policy.state_dict())
+        for spoiled in (1, 2):
+            with torch.no_grad():
+                model.policy.action_net.weight.mul_(-1.0)  # away from the target
+            model.num_timesteps += 100
+            guard.look()
+            assert events[-1]["event"] == "rollback" and events[-1]["score"] < 0.3
+            now = model.policy.state_dict()
+            assert all(torch.equal(good[k], now[k]) for k in good)
+            assert model.rate_scale == 0.5**spoiled
+            assert guard.stopped is (spoiled == 2)
+
+
+def test_ppo_improves_a_clone_and_resumes(
+    cloned: PolicyNetwork, reach_demos: Demonstrations, tmp_path: Path
+) -> None:
+    guards = GuardConfig(
+        critic_warmup_steps=1000,
+        clone_coefficient=0.0,
+        clone_coefficient_end=0.0,
+        kl_coefficient=0.0,
+        log_std_start=-1.0,
+        log_std_max=-0.5,
+    )
+    measure = MeasureConfig(
+        evaluate_every=2000,
+        evaluation_episodes=40,
+        metric="return",
+        rollback_drop=1.0,
+        final_episodes=60,
+    )
+    config = PpoConfig(
+        guards=guards,
+        steps=6000,
+        workers=0,
+        rollout_steps=500,
+        batch_size=100,
+        epochs=8,
+        learning_rate=2e-3,
+        critic_hidden=(32,),
+        gamma=0.9,
+        measure=measure,
+        threads=1,
+        target_kl=0.05,
+    )
+    looks: list[dict] = []
+
+    def interrupt(figures: dict) -> None:
+        looks.append(figures)
+        if figures["steps"] == 2000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        improve(cloned, reach_demos, SLOW, tmp_path, config, progress=interrupt)
+    assert [f["steps"] for f in looks] == [0, 2000]
+    assert (tmp_path / CHECKPOINT).exists()
+    result = improve(cloned, reach_demos, SLOW, tmp_path, config, progress=looks.append)
+    assert result.steps == 6000 and looks[2]["steps"] > 0
+    assert result.chosen == "ppo" and result.interval[0] > 0
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["after"] > written["before"]
+    saved = PolicyNetwork.load(tmp_path / "network.pt")
+    assert torch.equal(saved.head.weight, result.network.head.weight)
+    with pytest.raises(SteadyhandError, match="belongs to another config or clone"):
+        improve(cloned, reach_demos, SLOW, tmp_path, replace(config, gamma=0.8))
+
+
+def test_a_ppo_that_does_not_help_ships_the_clone(
+    cloned: PolicyNetwork, reach_demos: Demonstrations, tmp_path: Path
+) -> None:
+    measure = MeasureConfig(evaluate_every=256, evaluation_episodes=10, final_episodes=20)
+    config = PpoConfig(
+        steps=256,
+        workers=0,
+        rollout_steps=128,
+        batch_size=64,
+        epochs=1,
+        measure=measure,
+        learning_rate=0.3,
+        guards=GuardConfig(critic_warmup_steps=0),
+        threads=1,
+    )
+    result = improve(cloned, reach_demos, REACH, tmp_path, config)
+    if result.chosen == "clone":
+        assert torch.equal(result.network.head.weight, cloned.head.weight)
+    assert result.difference is not None
+    kept = result.after if result.chosen == "ppo" else result.before
+    assert kept >= result.before
+
+
+class NanReward(gymnasium.RewardWrapper):
+    def reward(self, reward: float) -> float:
+        return float("nan")
+
+
+gymnasium.register("Test/NanReach-v0", lambda: NanReward(gymnasium.make("Test/Reach-v0")))
+
+
+def test_a_nan_reward_is_one_clear_error(
+    cloned: PolicyNetwork, reach_demos: Demonstrations, tmp_path: Path
+) -> None:
+    config = PpoConfig(
+        steps=64,
+        workers=0,
+        rollout_steps=32,
+        batch_size=16,
+        measure=MeasureConfig(evaluation_episodes=2),
+    )
+    with pytest.raises(SteadyhandError, match="Test/NanReach-v0: gave a reward of nan"):
+        improve(cloned, reach_demos, EnvSpec("Test/NanReach-v0"), tmp_path, config)
+
+
+def test_two_worker_processes_step_and_a_dead_one_is_reported(
+    cloned: PolicyNetwork, reach_demos: Demonstrations, tmp_path: Path
+) -> None:
+    measure = MeasureConfig(evaluate_every=10_000, evaluation_episodes=4, final_episodes=4)
+    config = PpoConfig(
+        steps=128,
+        workers=2,
+        rollout_steps=64,
+        batch_size=64,
+        epochs=1,
+        measure=measure,
+        threads=1,
+    )
+    result = improve(cloned, reach_demos, REACH, tmp_path / "good", config)
+    assert result.steps == 128
+    dying = EnvSpec("Test/Reach-v0", {"die_at_seed": 0}, imports=("reach_env",))
+    with pytest.raises(SteadyhandError, match="a training worker died"):
+        improve(
+            cloned,
+            reach_demos,
+            dying,
+            tmp_path / "bad",
+            replace(config, workers=1),
+            evaluation_env=REACH,
+        )
