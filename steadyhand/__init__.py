@@ -1,0 +1,1 @@
+"""The command line: run, demos, train, export, verify, evaluate and bench."""

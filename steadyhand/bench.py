@@ -1,0 +1,170 @@
+"""``steadyhand bench env|edge``: how fast, measured side by side in one run."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import numpy as np
+import typer
+
+from steadyhand.console import Json, emit
+
+
+def env(
+    seconds: Annotated[float, typer.Option(min=1.0, help="Time for each side.")] = 10.0,
+    n_objects: Annotated[int, typer.Option(min=1, max=20)] = 1,
+    json: Json = False,
+) -> None:
+    """Environment steps a second, beside bare Bullet on the same scene and time step."""
+    import gymnasium
+
+    import envs  # noqa: F401  (registers the ids)
+    from envs.bullet import pybullet
+    from envs.expert import ExpertPolicy
+    from envs.world import TIME_STEP_S
+    from robot.execution.grasp import TICKS
+
+    made = gymnasium.make(
+        "Steadyhand/GraspSingle-v0", n_objects=n_objects, bank_size=8, disable_env_checker=True
+    )
+    base: Any = made.unwrapped
+    expert = ExpertPolicy(base.loop.config.lift_m)
+    for scene in range(8):  # the bank is made before the clock starts
+        made.reset(seed=scene, options={"scene": scene})
+    chunk_s, env_s, env_steps, bare_s, bare_ticks = 0.5, 0.0, 0, 0.0, 0
+    episode = 0
+    observation, _ = made.reset(seed=0)
+    client, arm = base.world.client, base.world.arm_id
+    torque = [87.0] * 4 + [12.0] * 3
+    while env_s < seconds or bare_s < seconds:
+        # In turns, so that both sides see the same noise of the machine.
+        began = time.perf_counter()
+        while time.perf_counter() - began < chunk_s:
+            observation, _, done, cut, _ = made.step(expert.act(observation))
+            env_steps += 1
+            if done or cut:
+                episode += 1
+                pause = time.perf_counter()
+                observation, _ = made.reset(seed=episode)
+                began += time.perf_counter() - pause  # resets are not steps
+        env_s += time.perf_counter() - began
+        q = base.arm.read_arrays()[0].tolist()
+        began = time.perf_counter()
+        while time.perf_counter() - began < chunk_s:
+            for _ in range(TICKS):
+                pybullet.setJointMotorControlArray(
+                    arm, range(7), pybullet.POSITION_CONTROL, q, forces=torque,
+                    physicsClientId=client,
+                )  # fmt: skip
+                pybullet.stepSimulation(client)
+            bare_ticks += TICKS
+        bare_s += time.perf_counter() - began
+        observation, _ = made.reset(seed=episode)
+    made.close()
+    sim = env_steps * TICKS * TIME_STEP_S / env_s
+    bare = bare_ticks * TIME_STEP_S / bare_s
+    emit(
+        {
+            "env_steps_per_s": env_steps / env_s,
+            "sim_seconds_per_s": sim,
+            "bare_bullet_sim_seconds_per_s": bare,
+            "share_of_bare": sim / bare,
+        },
+        json,
+        f"GraspSingle with {n_objects} object(s)",
+    )
+
+
+def edge(
+    bundle: Annotated[
+        Optional[Path],  # noqa: UP045 (typer reads the annotation at run time)
+        typer.Option("--bundle", help="A bundle's folder; the shipped one if left out."),
+    ] = None,
+    calls: Annotated[int, typer.Option(min=100)] = 5000,
+    json: Json = False,
+) -> None:
+    """Latency of the shipped policy and of a whole control tick; one thread."""
+    from policies.bundle.format import Bundle, shipped
+    from policies.edge.runtime import EdgePolicy
+
+    loaded = Bundle.load(bundle or shipped())
+    policy = EdgePolicy(loaded)
+    observations = _observations(loaded, policy.observation_size)
+    index = iter(np.resize(np.arange(len(observations)), calls * 2).tolist())
+    policy_us = _quantiles(lambda: policy.act(observations[next(index)]), calls)
+    result: dict[str, Any] = {
+        "policy_us": policy_us,
+        "tick_us": _quantiles(_tick(policy), calls),
+        "reference_policy_us": None,
+        "reference_sb3_predict_us": None,
+    }
+    if importlib.util.find_spec("stable_baselines3") and importlib.util.find_spec("torch"):
+        from policies.learning.reference import reference_callables
+
+        ours, theirs = reference_callables()
+        pairs = [(_once(ours), _once(theirs)) for _ in range(min(calls, 2000))]
+        result["reference_policy_us"] = _summary([a for a, _ in pairs])
+        result["reference_sb3_predict_us"] = _summary([b for _, b in pairs])
+    emit(result, json, "edge policy")
+
+
+def _observations(loaded: Any, size: int) -> np.ndarray:
+    for key, array in loaded.reference().items():
+        if key.endswith("/in/observation") and array.ndim == 2 and array.shape[1] == size:
+            return np.ascontiguousarray(array, dtype=np.float32)
+    return np.zeros((1, size), dtype=np.float32)
+
+
+def _tick(policy: Any) -> Callable[[], object]:
+    """One control tick of deployment: judge and pass a reference; each twelfth asks the policy."""
+    from robot.execution.grasp import TICKS, GraspLoop
+    from robot.geometry import grasp_rotation
+    from robot.limits import load_limits
+    from robot.safety.supervisor import Supervisor
+    from robot.types import GraspCandidate, GripperState, JointState, Pose, RobotState
+
+    limits = load_limits("panda")
+    loop = GraspLoop.make(limits)
+    supervisor = Supervisor(limits, loop.kinematics)
+    q = np.array(limits.home_rad)
+    X = Pose.from_matrix("world", "grasp", grasp_rotation(0.0), (0.38, 0.0, 0.4))
+    loop.begin(GraspCandidate(X, 0.04, 0.08, 1.0, 0, 0.0), None, q, 0.08, 0.0)
+    supervisor.reset(q)
+    rest = np.zeros(7)
+    count = 0
+
+    def tick() -> None:
+        nonlocal count
+        now = count / 240.0
+        state = RobotState(now, JointState(loop.servo.q_ref, rest, rest), GripperState(0.08, 0.0))
+        loop.feel(0.08, 0.0)
+        if count % TICKS == 0:
+            loop.act(policy.act(loop.observe(state.joints.position_rad, rest, now)))
+        targets, rates = loop.references(1)
+        sent, _, verdict = supervisor.filter(state, targets, rates, now)
+        if verdict.level:
+            loop.servo.follow(sent[-1])
+        count += 1
+
+    return tick
+
+
+def _once(call: Callable[[], object]) -> float:
+    began = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - began) / 1e3
+
+
+def _quantiles(call: Callable[[], object], calls: int) -> dict[str, float]:
+    for _ in range(min(200, calls)):
+        call()
+    return _summary([_once(call) for _ in range(calls)])
+
+
+def _summary(micros: list[float]) -> dict[str, float]:
+    p50, p99 = np.percentile(micros, [50, 99])
+    return {"p50": round(float(p50), 2), "p99": round(float(p99), 2)}

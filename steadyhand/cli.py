@@ -1,0 +1,89 @@
+"""The command line: collects the verbs, and turns errors into one line and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+from robot.errors import SteadyhandError
+from steadyhand.console import set_up_logging
+
+# Typer brings its own copy of click from 0.26 on; this is the base of its errors in either case.
+_UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="steadyhand",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From demonstrations to a grasp policy that runs safely beside the robot.",
+)
+demos_app = typer.Typer(no_args_is_help=True, help="Record demonstrations and look at them.")
+train_app = typer.Typer(no_args_is_help=True, help="Train one link of the chain, or all of it.")
+evaluate_app = typer.Typer(no_args_is_help=True, help="Measure, with intervals.")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure speed.")
+app.add_typer(demos_app, name="demos")
+app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(bench_app, name="bench")
+
+
+def _register() -> None:
+    from steadyhand import bench, demos, evaluate, export, run, train, verify
+
+    app.command("run")(run.run)
+    app.command("export")(export.export)
+    app.command("verify")(verify.verify)
+    demos_app.command("record")(demos.record)
+    demos_app.command("info")(demos.info)
+    train_app.command("detector")(train.detector)
+    train_app.command("bc")(train.bc)
+    train_app.command("ppo")(train.ppo)
+    train_app.command("all")(train.everything)
+    evaluate_app.command("grasp")(evaluate.grasp)
+    evaluate_app.command("perception")(evaluate.perception)
+    bench_app.command("env")(bench.env)
+    bench_app.command("edge")(bench.edge)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; never returns."""
+    set_up_logging()
+    _register()
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        sys.exit(int(code or 0))
+    except SteadyhandError as error:
+        _say(str(error))
+        sys.exit(2)
+    except (typer.Abort, KeyboardInterrupt):
+        _say("interrupted; finished work is kept")
+        sys.exit(130)
+    except _UsageError as error:
+        _say(f"{error.format_message()} (see: steadyhand --help)")
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        _say(_missing(error))
+        sys.exit(2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"{where}{os.strerror(error.errno) if error.errno else error}")
+        sys.exit(2)
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    name = (error.name or "").split(".")[0]
+    if name in ("torch", "torchvision", "stable_baselines3", "onnx", "pyarrow", "faster_coco_eval"):
+        return f"this verb needs {name}: pip install 'steadyhand[train]'"
+    return f"the package {name!r} is missing: pip install steadyhand"
+
+
+def _say(text: str) -> None:
+    print(f"steadyhand: {' '.join(text.split())}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""``steadyhand evaluate grasp|perception``."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Annotated, Optional, cast
+
+import typer
+
+from envs.physics import physics as physics_setting
+from envs.station import Sensing
+from policies.bundle.format import Bundle, shipped
+from policies.evaluation.grasping import GraspSetup, evaluate_grasp, load_detector
+from policies.evaluation.protocols import protocol as protocol_of
+from policies.evaluation.subjects import Subject
+from robot.errors import ConfigError
+from steadyhand.console import CORES, Json, Seed, Workers, emit, progress
+
+BundleDir = Annotated[
+    Optional[Path],  # noqa: UP045 (typer reads the annotation at run time)
+    typer.Option("--bundle", help="A bundle's folder; the shipped one if left out."),
+]
+
+
+def grasp(
+    bundle: BundleDir = None,
+    policy: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--policy", help="A training run's folder."),
+    ] = None,
+    expert: Annotated[bool, typer.Option("--expert", help="The expert; sees the truth.")] = False,
+    scripted: Annotated[bool, typer.Option("--scripted", help="The candidate, open loop.")] = False,
+    protocol: Annotated[str, typer.Option(help="single, kuka or clutter.")] = "single",
+    objects: Annotated[str, typer.Option(help="test, train, primitives or a glob.")] = "test",
+    sensing: Annotated[
+        str, typer.Option(help="camera or truth; the expert's default is truth.")
+    ] = "",
+    physics: Annotated[str, typer.Option(help="nominal or hard.")] = "nominal",
+    episodes: Annotated[int, typer.Option(min=1)] = 100,
+    precision: Annotated[str, typer.Option(help="A bundle's policy: int8 or fp32.")] = "int8",
+    detector: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--detector", help="Another detector: an .onnx file or a bundle."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="JSON-lines file of episodes; resumes what is there."),
+    ] = None,
+    seed: Seed = 0,
+    workers: Workers = CORES,
+    json: Json = False,
+) -> None:
+    """Success rate of a grasp policy under a frozen protocol, with its 95 % interval."""
+    chosen = [bundle is not None, policy is not None, expert, scripted]
+    if sum(chosen) > 1:
+        raise ConfigError("evaluate grasp: give one of --bundle, --policy, --expert, --scripted")
+    if expert:
+        subject = Subject("expert")
+    elif scripted:
+        subject = Subject("scripted")
+    elif policy is not None:
+        subject = Subject("policy", policy)
+    else:
+        subject = Subject("bundle", bundle or shipped(), precision)
+    sensing = sensing or ("truth" if expert else "camera")
+    if sensing not in ("camera", "truth"):
+        raise ConfigError(f"sensing: expected camera or truth, got {sensing!r}")
+    if expert and sensing == "camera":
+        raise ConfigError("sensing: the expert sees the truth by definition; leave --sensing out")
+    protocol_of(protocol)
+    physics_setting(physics)
+    if sensing == "camera" and detector is None:
+        detector = bundle or shipped()
+    for source in {p for p in (detector, bundle) if p is not None and p.suffix != ".onnx"}:
+        Bundle.load(source)
+    setup = GraspSetup(
+        subject,
+        protocol,
+        objects,
+        cast("Sensing", sensing),
+        physics,
+        detector if sensing == "camera" else None,
+    )
+    began = time.monotonic()
+    with progress(f"{subject.label} {protocol} {physics}", episodes) as bar:
+        result = evaluate_grasp(
+            setup, episodes, seed, workers, out, lambda _: bar.advance(bar.task_ids[0])
+        )
+    result["wall_s"] = round(time.monotonic() - began, 3)
+    emit(result, json, f"{subject.label}: {protocol}, {objects} objects, {physics} physics")
+
+
+def perception(
+    bundle: BundleDir = None,
+    objects: Annotated[str, typer.Option(help="test, train, primitives or a glob.")] = "test",
+    views: Annotated[int, typer.Option(min=1, max=2, help="Cameras that look at once.")] = 2,
+    images: Annotated[int, typer.Option(min=1)] = 200,
+    detector: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--detector", help="Another detector: an .onnx file."),
+    ] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Detection AP, and errors of the fused objects, on rendered scenes."""
+    from envs.synthesis.scenes import VIEWS, scene_stream
+    from perception.evaluation import evaluate_perception
+    from perception.fusion import Fusion
+
+    eyes = load_detector(detector or bundle or shipped())
+    scenes = math.ceil(images / views)
+    began = time.monotonic()
+    with progress("perception", scenes) as bar:
+        result = evaluate_perception(
+            eyes,
+            Fusion(),
+            scene_stream(objects, scenes, seed),
+            VIEWS[:views],
+            progress=lambda n: bar.update(bar.task_ids[0], completed=n),
+        )
+    result |= {"objects": objects, "views": views, "seed": seed}
+    result["wall_s"] = round(time.monotonic() - began, 3)
+    emit(result, json, f"perception: {objects} objects, {views} views")

@@ -1,0 +1,197 @@
+"""From trained parts to a bundle: export, quantize, prove, write. Nothing is written unless
+every check holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.load import as_dict, digest
+from perception.detector import network_input
+from policies.bundle.contents import card_markdown, record_reference, robot_files
+from policies.bundle.format import Bundle, write_bundle
+from policies.bundle.verify import verify_bundle
+from policies.compression.quantize import QuantizeConfig, quantize_policy
+from policies.demos.dataset import Demonstrations
+from policies.evaluation.grasping import GraspSetup, evaluate_grasp
+from policies.evaluation.protocols import EpisodeResult
+from policies.evaluation.rollouts import episode_seeds
+from policies.evaluation.statistics import paired_difference, wilson_interval
+from policies.evaluation.subjects import Subject
+from policies.learning.export import check_parity, export_onnx, policy_metadata
+from policies.learning.network import PolicyNetwork
+from policies.provenance import git_commit, package_versions
+from robot.errors import SteadyhandError
+from robot.types import RgbdFrame
+
+Say = Callable[[str], None]
+PHYSICS = ("nominal", "hard")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a bundle is made from.
+
+    Attributes:
+        policy: the trained network.
+        clone: the cloned network it came from, to be compared with; None to leave that out.
+        demos: recorded observations, for calibration and reference.
+        detector: the int8 detector's file.
+        frame: one look, for the detector's reference.
+        origin: what made them: command, config, seed, data.
+    """
+
+    policy: PolicyNetwork
+    clone: PolicyNetwork | None
+    demos: Demonstrations
+    detector: Path
+    frame: RgbdFrame | None
+    origin: Mapping[str, Any]
+
+
+def pack(
+    parts: Parts,
+    out: Path,
+    quantize: QuantizeConfig,
+    episodes: int,
+    seed: int,
+    say: Say,
+    workers: int = 2,
+    max_int8_loss: float = 0.01,
+) -> Bundle:
+    """Export, prove and write a bundle.
+
+    Args:
+        parts: what it is made from.
+        out: folder to be made.
+        quantize: how the policy becomes int8.
+        episodes: paired episodes of the proof, under each physics setting.
+        seed: of the proof's episodes.
+        say: progress.
+        workers: processes.
+        max_int8_loss: refuse when int8 succeeds in this much less than fp32 (point estimate).
+
+    Raises:
+        SteadyhandError: a check does not hold; the message names it.
+    """
+    rng = np.random.default_rng(seed)
+    observations = parts.demos.observation
+    metadata = policy_metadata(parts.demos.spec, digest(parts.policy.config))
+    fp32 = export_onnx(parts.policy, metadata)
+    parity = check_parity(parts.policy, fp32, observations[:4000], rng)
+    say(f"export: fp32 equals torch within {max(parity.recorded, parity.random):.2g}")
+    int8, error = quantize_policy(fp32, observations, quantize)
+    say(f"export: int8 action error {error.mean:.4f} on average, {error.max:.3f} at most")
+    models = {
+        "policy": int8,
+        "policy_fp32": fp32,
+        "detector": parts.detector.read_bytes(),
+    }
+    chosen = observations[rng.choice(len(observations), min(256, len(observations)), replace=False)]
+    inputs: dict[str, dict[str, NDArray[Any]]] = {
+        role: {"observation": chosen} for role in ("policy", "policy_fp32")
+    }
+    if parts.frame is not None:
+        inputs["detector"] = {"image": network_input(parts.frame)}
+    card: dict[str, Any] = {
+        "origin": dict(parts.origin),
+        "parity": as_dict(parity),
+        "int8": {"config": as_dict(quantize), "action_error": as_dict(error)},
+        "versions": package_versions(),
+    }
+    created = {
+        "git_commit": git_commit(),
+        "config_hash": parts.origin.get("config_hash", digest(quantize)),
+    }
+
+    def write(folder: Path) -> Bundle:
+        files = robot_files("panda")
+        return write_bundle(
+            folder,
+            models=models,
+            limits_yaml=files.pop("limits.yaml"),
+            card=card,
+            card_text=card_markdown(card),
+            reference=record_reference(models, inputs),
+            created_from=created,
+            extra={**files, "proofs.json": (json.dumps(card.get("proof", {})) + "\n").encode()},
+        )
+
+    with TemporaryDirectory() as temporary:
+        draft = Path(temporary) / "bundle"
+        write(draft)
+        _hold(draft)
+        card["proof"] = proof(parts, draft, Path(temporary), episodes, seed, say, workers)
+    for physics in PHYSICS:
+        loss = -card["proof"][physics]["int8_minus_fp32"]["difference"]
+        if loss > max_int8_loss:
+            raise SteadyhandError(
+                f"export: int8 succeeds in {loss:.1%} fewer episodes than fp32 under {physics} "
+                f"physics; at most {max_int8_loss:.1%} is allowed (try other int8 settings)"
+            )
+    bundle = write(out)
+    _hold(out)
+    say(f"export: {out}, {bundle.size / 1e6:.2f} MB, every check holds")
+    return bundle
+
+
+def _hold(folder: Path) -> None:
+    failed = [check for check in verify_bundle(folder) if not check.ok]
+    if failed:
+        raise SteadyhandError(f"export: {failed[0].name}: {failed[0].detail}")
+
+
+def proof(
+    parts: Parts, draft: Path, scratch: Path, episodes: int, seed: int, say: Say, workers: int
+) -> dict[str, Any]:
+    """Closed-loop success on paired episodes of test objects, the truth sensed.
+
+    The same seeds for int8, fp32, the clone and the open-loop script; with each rate its Wilson
+    interval, with each difference its own.
+    """
+    subjects = {
+        "int8": Subject("bundle", draft, "int8"),
+        "fp32": Subject("bundle", draft, "fp32"),
+        "scripted": Subject("scripted"),
+    }
+    if parts.clone is not None:
+        parts.clone.save(scratch / "clone.pt")
+        subjects["clone"] = Subject("policy", scratch / "clone.pt")
+    pairs = [("int8", "fp32"), ("int8", "scripted"), ("fp32", "scripted")]
+    if parts.clone is not None:
+        pairs += [("fp32", "clone"), ("clone", "scripted")]
+    out: dict[str, Any] = {
+        "protocol": "single", "objects": "test", "sensing": "truth", "seed": seed,
+    }  # fmt: skip
+    seeds = list(episode_seeds(seed, 0, episodes))
+    for physics in PHYSICS:
+        outcomes: dict[str, list[bool]] = {}
+        row: dict[str, Any] = {}
+        for name, subject in subjects.items():
+            done: dict[int, bool] = {}
+
+            def note(result: EpisodeResult, done: dict[int, bool] = done) -> None:
+                done[result.seed] = result.successes > 0
+
+            setup = GraspSetup(subject, "single", "test", "truth", physics)
+            figures = evaluate_grasp(setup, episodes, seed, workers, on_episode=note)
+            outcomes[name] = [done[s] for s in seeds]
+            row[name] = {
+                "successes": figures["successes"],
+                "episodes": episodes,
+                "success_rate": figures["success_rate"],
+                "ci95": list(wilson_interval(figures["successes"], episodes)),
+            }
+            say(f"proof: {physics}: {name} {figures['success_rate']:.3f}")
+        for first, second in pairs:
+            difference = paired_difference(outcomes[first], outcomes[second])
+            row[f"{first}_minus_{second}"] = difference.as_dict()
+        out[physics] = row
+    return out

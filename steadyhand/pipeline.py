@@ -1,0 +1,246 @@
+"""The chain that makes a bundle, stage by stage; each stage goes on where it was interrupted.
+
+Folder of a run: ``data/`` (scenes), ``detector/``, ``demos/``, ``bc/``, ``ppo/``, ``bundle/``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from configs.load import as_dict, bounded, digest
+from envs.synthesis.scenes import generate
+from perception.training.export import QuantizeConfig as DetectorQuantizeConfig
+from perception.training.export import export_detector
+from perception.training.train import WEIGHTS, DetectorTrainConfig
+from perception.training.train import train as train_detector
+from policies.compression.quantize import QuantizeConfig
+from policies.demos.dataset import Demonstrations, load_demonstrations
+from policies.demos.record import RecordConfig, record
+from policies.evaluation.rollouts import EnvSpec
+from policies.evaluation.subjects import EXPERT
+from policies.learning.dagger import DaggerConfig, dagger
+from policies.learning.network import PolicyNetwork
+from policies.learning.ppo import PpoConfig, improve
+from policies.provenance import git_commit, provenance
+from policies.storage import replace_json
+from robot.errors import SteadyhandError
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """The environment in which the grasp policy learns; see ``envs.grasp_env.GraspEnv``.
+
+    Attributes:
+        id: Gymnasium id.
+        objects: object set; ``test`` is refused.
+        physics: ``nominal``, ``hard`` or ``mixed``.
+        candidate_noise_m: standard deviation of the candidate's position error.
+        candidate_noise_deg: standard deviation of its yaw error.
+        bank_size: settled scenes.
+    """
+
+    id: str = "Steadyhand/GraspSingle-v0"
+    objects: str = "train"
+    physics: str = "mixed"
+    candidate_noise_m: float = bounded(0.003, 0.0, 0.05)
+    candidate_noise_deg: float = bounded(4.0, 0.0, 45.0)
+    bank_size: int = bounded(1200, 1, 1_000_000)
+
+    def __post_init__(self) -> None:
+        if self.objects == "test":
+            raise SteadyhandError("task.objects: test objects are for measuring, not for training")
+
+    def env(self, **changes: Any) -> EnvSpec:
+        """The environment's description, with ``changes`` to its keyword arguments."""
+        kwargs = {k: v for k, v in as_dict(self).items() if k != "id"}
+        return EnvSpec(self.id, {**kwargs, **changes})
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """All of ``train all``.
+
+    Attributes:
+        seed: of scenes and proof; the other stages have their own, see :func:`seeded`.
+        scenes_n: training scenes (two images each).
+        validation_scenes_n: scenes of train objects that are held out.
+        detector: how the detector is trained.
+        detector_int8: how it is quantized.
+        task: where the policy learns.
+        demos: the expert's demonstrations.
+        bc: cloning with rounds of corrections.
+        ppo: what follows.
+        policy_int8: how the policy is quantized.
+        proof_episodes_n: paired episodes for the bundle's card, under each physics setting.
+    """
+
+    seed: int = bounded(0, 0, 2**31 - 1)
+    scenes_n: int = bounded(1400, 1, 1_000_000)
+    validation_scenes_n: int = bounded(100, 1, 1_000_000)
+    detector: DetectorTrainConfig = field(default_factory=DetectorTrainConfig)
+    detector_int8: DetectorQuantizeConfig = field(default_factory=DetectorQuantizeConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    demos: RecordConfig = field(default_factory=RecordConfig)
+    bc: DaggerConfig = field(default_factory=DaggerConfig)
+    ppo: PpoConfig = field(default_factory=PpoConfig)
+    policy_int8: QuantizeConfig = field(default_factory=QuantizeConfig)
+    proof_episodes_n: int = bounded(200, 2, 1_000_000)
+
+
+def seeded(config: TrainingConfig, seed: int, workers: int) -> TrainingConfig:
+    """``config`` with ``seed`` added to the seed of every stage, and so many workers in each."""
+    return replace(
+        config,
+        seed=config.seed + seed,
+        detector=replace(config.detector, seed=config.detector.seed + seed),
+        demos=replace(config.demos, seed=config.demos.seed + seed, workers=workers),
+        bc=replace(
+            config.bc,
+            seed=config.bc.seed + 100 * seed,
+            workers=workers,
+            clone=replace(config.bc.clone, seed=config.bc.clone.seed + seed),
+        ),
+        ppo=replace(config.ppo, seed=config.ppo.seed + seed, workers=workers),
+    )
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The stages over one folder.
+
+    Attributes:
+        out: the run's folder.
+        config: see :class:`TrainingConfig`.
+        say: called with one line for each step worth telling.
+        workers: processes where work is shared.
+    """
+
+    out: Path
+    config: TrainingConfig
+    say: Say
+    workers: int = 2
+
+    def begin(self) -> None:
+        """Write the resolved config; refuse a folder that was begun with another.
+
+        Raises:
+            SteadyhandError: ``out`` holds a run of another config.
+        """
+        file = self.out / "run.json"
+        fresh = provenance(self.config, self.config.seed)
+        if file.exists():
+            known = json.loads(file.read_text(encoding="utf-8")).get("config_hash")
+            if known != digest(self.config):
+                raise SteadyhandError(
+                    f"{self.out}: holds a run of another configuration ({known}, now "
+                    f"{digest(self.config)}); choose another --out"
+                )
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+        replace_json(file, fresh)
+
+    # Detector -------------------------------------------------------------------------------
+
+    def scenes(self) -> tuple[Path, Path]:
+        """Annotated scenes of train objects, for training and for validation."""
+        c = self.config
+        made = []
+        for name, objects, count in (
+            ("train", "train", c.scenes_n),
+            ("validation", "validation", c.validation_scenes_n),
+        ):
+            folder = self.out / "data" / name
+            if not (folder / "instances.json").exists():
+                self.say(f"scenes: rendering {count} for {name}")
+                generate(folder, objects, count, c.seed, workers=self.workers)
+            made.append(folder)
+        return made[0], made[1]
+
+    def detector(self) -> Path:
+        """The int8 detector's file, trained if it is not there."""
+        folder = self.out / "detector"
+        if (folder / "detector.onnx").exists():
+            return folder / "detector.onnx"
+        train_set, validation_set = self.scenes()
+
+        def tell(metrics: dict[str, Any]) -> None:
+            if "wall_s" in metrics:
+                shown = {k: round(v, 4) for k, v in metrics.items() if isinstance(v, float)}
+                self.say(f"detector: epoch {metrics.get('epoch')}: {shown}")
+
+        train_detector(train_set, folder, self.config.detector, validation_set, tell)
+        return self.export_detector(folder / WEIGHTS, train_set)
+
+    def export_detector(self, weights: Path, calibration: Path) -> Path:
+        """The weights as int8 ONNX, calibrated on training images."""
+        from perception import coco
+
+        figures = export_detector(
+            weights,
+            self.out / "detector",
+            coco.read(calibration),
+            self.config.detector_int8,
+            git_commit(),
+        )
+        self.say(f"detector: int8 file of {figures['int8_bytes'] / 1e6:.1f} MB")
+        return Path(figures["int8"])
+
+    # Policy ---------------------------------------------------------------------------------
+
+    def demonstrations(self) -> Demonstrations:
+        """The expert's demonstrations, recorded if they are not there."""
+        folder = self.out / "demos"
+        wanted = self.config.demos.episodes
+
+        def tell(kept: int, _: int, attempts: int) -> None:
+            if kept % 50 == 0:
+                self.say(f"demonstrations: {kept} of {wanted} kept in {attempts} attempts")
+
+        record(folder, self.config.task.env(), EXPERT, self.config.demos, progress=tell)
+        return load_demonstrations(folder)
+
+    def clone(self) -> PolicyNetwork:
+        """The cloned network, trained if it is not there."""
+        folder = self.out / "bc"
+        if (folder / "network.pt").exists():
+            return PolicyNetwork.load(folder / "network.pt")
+        result = dagger(
+            self.demonstrations(),
+            self.config.task.env(),
+            EXPERT,
+            folder,
+            self.config.bc,
+            progress=lambda line: self.say(f"bc: {line}"),
+        )
+        return result.network
+
+    def improve(self) -> PolicyNetwork:
+        """The network after PPO (the clone, where PPO did not help)."""
+        folder = self.out / "ppo"
+        if (folder / "network.pt").exists():
+            return PolicyNetwork.load(folder / "network.pt")
+        clone = self.clone()
+        result = improve(
+            clone,
+            self.demonstrations(),
+            self.config.task.env(),
+            folder,
+            self.config.ppo,
+            progress=lambda row: self.say(
+                "ppo: " + ", ".join(f"{k} {_short(v)}" for k, v in row.items())
+            ),
+        )
+        self.say(
+            f"ppo: {result.before:.3f} before, {result.after:.3f} after; ships the {result.chosen}"
+        )
+        return result.network
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,204 @@
+"""``steadyhand run``: perceive, plan, grasp and put away until the table is clear."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import time
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Optional, cast
+
+import numpy as np
+import typer
+
+from configs.load import as_dict
+from envs.camera import Light, look_at, render
+from envs.objects import object_set
+from envs.physics import physics as physics_setting
+from envs.station import Sensing, Station
+from policies.bundle.format import Bundle, shipped
+from policies.edge.runtime import EdgePolicy
+from policies.evaluation.grasping import load_detector
+from policies.evaluation.protocols import EpisodeResult, clear_table, protocol, put_away
+from policies.provenance import git_commit, package_versions
+from robot.errors import ConfigError, SafetyError, SensorError, SteadyhandError
+from robot.limits import load_limits
+from robot.loop.log import RunLog
+from robot.loop.recorder import Recorder
+from robot.types import CameraIntrinsics
+from steadyhand.console import ERR, Json, Seed, emit
+from steadyhand.report import write_report
+from steadyhand.video import Caption, VideoWriter, captioned
+
+_VIEW = CameraIntrinsics(480, 360, 430.0, 430.0, 239.5, 179.5)
+_EYE_M = np.array([1.45, -0.80, 0.90])
+_TARGET_M = np.array([0.28, -0.12, 0.27])
+_FILM_EVERY_S = 0.125
+_FILM_FPS = 16
+
+
+def run(
+    bundle: Annotated[
+        Optional[Path],  # noqa: UP045 (typer reads the annotation at run time)
+        typer.Option("--bundle", help="A bundle's folder; the shipped one if left out."),
+    ] = None,
+    objects: Annotated[
+        str, typer.Option(help="test, train, primitives, or a glob of URDF files.")
+    ] = "test",
+    n_objects: Annotated[int, typer.Option(min=0, max=20)] = 5,
+    sensing: Annotated[str, typer.Option(help="camera or truth.")] = "camera",
+    physics: Annotated[str, typer.Option(help="nominal or hard.")] = "nominal",
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="Folder of the results; runs/<time> if left out."),
+    ] = None,
+    video: Annotated[bool, typer.Option(help="Film the run.")] = True,
+    gui: Annotated[bool, typer.Option("--gui", help="Bullet's window; needs a display.")] = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Clear a table of objects; leaves report.html, video.mp4, recording.mcap, result.json."""
+    if sensing not in ("camera", "truth"):
+        raise ConfigError(f"sensing: expected camera or truth, got {sensing!r}")
+    if gui and not os.environ.get("DISPLAY"):
+        raise ConfigError("gui: no display found (DISPLAY is not set); leave --gui out")
+    source = bundle or shipped()
+    loaded = Bundle.load(source)
+    models = object_set(objects)
+    setting = physics_setting(physics)
+    limits = load_limits(loaded.limits_path)
+    detector = load_detector(source) if sensing == "camera" else None
+    folder = out or Path("runs") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    rng = np.random.default_rng((seed, 11))
+    if objects in ("test", "train", "primitives"):
+        chosen = [models[int(i)] for i in rng.choice(len(models), n_objects, replace=True)]
+    else:  # a user's own files: each in turn
+        chosen = [models[i % len(models)] for i in range(n_objects)]
+    began = time.monotonic()
+    facts = {
+        "bundle": str(source) if bundle else "shipped",
+        "objects": objects,
+        "sensing": sensing,
+        "physics": physics,
+        "seed": seed,
+        "git_commit": git_commit(),
+        **package_versions(),
+    }
+    recorder = Recorder(folder / "recording.mcap", metadata={k: str(v) for k, v in facts.items()})
+    log = RunLog(recorder)
+    film = VideoWriter(folder / "video.mp4", _FILM_FPS, (480, 360)) if video else None
+    station = Station(
+        EdgePolicy(loaded),
+        setting,
+        cast("Sensing", sensing),
+        detector,
+        log=log,
+        gui=gui,
+        limits=limits,
+    )
+    rules = protocol("clutter")
+    tally = EpisodeResult(seed, objects=len(chosen), names=[m.name for m in chosen])
+    stopped: SteadyhandError | None = None
+    try:
+        tally.redrawn = station.begin(chosen, rules.drop, int(rng.integers(2**31)))
+        if film is not None:
+            station.clock.on_tick = _camera(station, film, log, len(chosen))
+        with ERR.status("clearing the table") as status:
+            clear_table(
+                station,
+                rules,
+                tally,
+                lambda result: status.update(
+                    f"clearing the table: {tally.successes} of {len(chosen)} put away, "
+                    f"last attempt: {result.category}"
+                ),
+            )
+    except (SafetyError, SensorError) as error:
+        # The run ends, and what there is of it is kept: the report says why.
+        log.event(str(error))
+        stopped = error
+    finally:
+        tally.cleared = len(put_away(station))
+        sim_s = station.world.time_s
+        recorder.close()
+        if film is not None:
+            film.close()
+        station.close()
+    result: dict[str, Any] = {
+        "objects": len(chosen),
+        "cleared": tally.cleared,
+        "attempts": tally.attempts,
+        "success_rate": tally.successes / tally.attempts if tally.attempts else 1.0,
+        "cleared_rate": tally.cleared / len(chosen) if chosen else 1.0,
+        "wall_s": round(time.monotonic() - began, 3),
+        "sim_s": round(sim_s, 3),
+        "picks": [
+            {
+                **{k: v for k, v in asdict(pick.result).items() if k != "object_id"},
+                "class": pick.class_name,
+                "start_s": round(pick.start_s, 3),
+                "end_s": round(pick.end_s, 3),
+            }
+            for pick in log.picks
+        ],
+        **{k: facts[k] for k in ("bundle", "sensing", "physics", "seed", "git_commit")},
+        "stopped": None if stopped is None else str(stopped),
+        "object_names": tally.names,
+        "protocol_hash": rules.digest,
+    }
+    _write_json(folder / "result.json", result)
+    write_report(
+        folder / "report.html",
+        log,
+        result,
+        facts,
+        config={"protocol": as_dict(rules), "physics": as_dict(setting)},
+        video=folder / "video.mp4" if film is not None and film.frames else None,
+        recording=recorder,
+        limits=station.limits,
+    )
+    shown = {k: v for k, v in result.items() if k not in ("picks", "object_names")}
+    if not json:
+        words = "nothing to do: the table was empty" if not chosen else (
+            f"{tally.cleared} of {len(chosen)} objects put away in {tally.attempts} attempts"
+        )  # fmt: skip
+        emit({**shown, "report": str(folder / "report.html")}, False, words)
+        for pick in log.picks:
+            if not pick.result.success and pick.result.detail:
+                ERR.print(f"  {pick.result.category}: {pick.result.detail}", highlight=False)
+    else:
+        emit({**result, "out": str(folder)}, True)
+    if stopped is not None:
+        raise stopped
+
+
+def _camera(station: Station, film: VideoWriter, log: RunLog, total: int) -> Any:
+    """Films the world from beside the table; called at every tick."""
+    rotation = look_at("view", _EYE_M, _TARGET_M, upright=True).rotation
+    due = station.world.time_s
+
+    def on_tick(now_s: float) -> None:
+        nonlocal due
+        if now_s < due:
+            return
+        due = now_s + _FILM_EVERY_S
+        rgb, _, _ = render(station.world, _VIEW, rotation, _EYE_M, Light())
+        phase = log.phases[-1].name if log.phases else "start"
+        verdict = log.last_verdict.level.name
+        film.write(captioned(rgb, Caption(phase, len(put_away(station)), total, now_s, verdict)))
+
+    return on_tick
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    try:
+        part.write_text(json_module.dumps(content, indent=2) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise SteadyhandError(f"{path}: cannot be written: {error.strerror}") from error

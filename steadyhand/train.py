@@ -1,0 +1,135 @@
+"""``steadyhand train detector|bc|ppo|all``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from robot.errors import ConfigError
+from steadyhand.console import CORES, ERR, Json, Seed, Workers, emit
+
+if TYPE_CHECKING:
+    from robot.types import RgbdFrame
+    from steadyhand.pipeline import Pipeline
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted one goes on.")]
+Budget = Annotated[
+    str, typer.Option("--budget", help="quick (90 minutes on two cores) or full, or a YAML file.")
+]
+Set = Annotated[
+    Optional[list[str]],  # noqa: UP045 (typer reads the annotation at run time)
+    typer.Option("--set", help="Override a value of the configuration: bc.rounds=3"),
+]
+
+
+def detector(
+    out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
+    workers: Workers = CORES, json: Json = False,
+) -> None:  # fmt: skip
+    """Render scenes, train the detector on them, export it to int8 ONNX."""
+    _finish(lambda p: {"detector": str(p.detector())}, out, budget, set_, seed, workers, json)
+
+
+def bc(
+    out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
+    workers: Workers = CORES, json: Json = False,
+) -> None:  # fmt: skip
+    """Record demonstrations by the expert and clone them, with rounds of corrections."""
+
+    def stage(pipeline: Pipeline) -> dict[str, Any]:
+        pipeline.clone()
+        return {"network": str(out / "bc" / "network.pt")}
+
+    _finish(stage, out, budget, set_, seed, workers, json)
+
+
+def ppo(
+    out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
+    workers: Workers = CORES, json: Json = False,
+) -> None:  # fmt: skip
+    """Improve the cloned policy with PPO (cloning first, where that was not done)."""
+
+    def stage(pipeline: Pipeline) -> dict[str, Any]:
+        pipeline.improve()
+        return {"network": str(out / "ppo" / "network.pt")}
+
+    _finish(stage, out, budget, set_, seed, workers, json)
+
+
+def everything(
+    out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
+    workers: Workers = CORES, json: Json = False,
+) -> None:  # fmt: skip
+    """From nothing to a verified bundle, in stages that resume."""
+
+    def stage(pipeline: Pipeline) -> dict[str, Any]:
+        from configs.load import as_dict, digest
+        from steadyhand.packing import Parts, pack
+
+        file = pipeline.detector()
+        clone = pipeline.clone()
+        policy = pipeline.improve()
+        c = pipeline.config
+        parts = Parts(
+            policy,
+            clone,
+            pipeline.demonstrations(),
+            file,
+            reference_frame(c.seed),
+            {
+                "command": "steadyhand " + " ".join(sys.argv[1:]),
+                "budget": budget,
+                "config_hash": digest(c),
+                "config": as_dict(c),
+                "seed": c.seed,
+                "data": "rendered scenes of train objects; demonstrations by the scripted expert",
+            },
+        )
+        bundle = pack(
+            parts, out / "bundle", c.policy_int8, c.proof_episodes_n, 1000 + c.seed,
+            pipeline.say, pipeline.workers,
+        )  # fmt: skip
+        return {"bundle": str(bundle.root), "bytes": bundle.size}
+
+    _finish(stage, out, budget, set_, seed, workers, json)
+
+
+def reference_frame(seed: int) -> RgbdFrame:
+    """One rendered look at train objects, for the detector's reference."""
+    from envs.synthesis.scenes import scene_stream
+
+    scene = next(iter(scene_stream("validation", 1, 10_000 + seed)))
+    return scene.views[0].frame
+
+
+def _finish(
+    stage: Any, out: Path, budget: str, overrides: list[str] | None, seed: int, workers: int,
+    json: bool,
+) -> None:  # fmt: skip
+    from configs.load import find, load
+
+    is_file = budget.endswith((".yaml", ".yml"))
+    if not is_file and budget not in ("quick", "full"):
+        raise ConfigError(f"budget: expected quick, full or a YAML file, got {budget!r}")
+    path = Path(budget) if is_file else find("train", budget)
+    from steadyhand.pipeline import Pipeline, TrainingConfig, seeded
+
+    config = load(TrainingConfig, path, overrides or ())
+    config = seeded(config, seed, workers)
+    logging.getLogger("steadyhand").setLevel(logging.INFO)
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        minutes = (time.monotonic() - began) / 60
+        ERR.print(f"[dim]{minutes:6.1f} min[/dim]  {line}", highlight=False)
+
+    pipeline = Pipeline(out, config, say, max(workers, 1))
+    pipeline.begin()
+    result = stage(pipeline)
+    result["wall_s"] = round(time.monotonic() - began, 1)
+    emit(result, json, "done")

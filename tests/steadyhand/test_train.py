@@ -1,0 +1,73 @@
+"""The training configurations, and the whole chain at the smallest scale."""
+
+from __future__ import annotations
+
+import pytest
+
+from configs.load import digest, find, load
+from robot.errors import ConfigError, SteadyhandError
+from steadyhand.pipeline import Pipeline, TrainingConfig
+
+
+@pytest.mark.parametrize("budget", ["quick", "full"])
+def test_the_budgets_load(budget):
+    config = load(TrainingConfig, find("train", budget))
+    assert {"candidate_age", "object_age"} <= set(config.bc.clone.ignored)
+    assert config.task.objects == "train"
+
+
+def test_a_typo_names_the_field_and_what_is_meant():
+    with pytest.raises(ConfigError, match=r"bc\.clone\.epoch.*epochs"):
+        load(TrainingConfig, find("train", "full"), ["bc.clone.epoch=3"])
+    with pytest.raises(ConfigError, match="epochs"):
+        load(TrainingConfig, find("train", "full"), ["bc.clone.epochs=0"])
+
+
+def test_test_objects_cannot_be_trained_on():
+    with pytest.raises(SteadyhandError, match="test objects"):
+        load(TrainingConfig, find("train", "full"), ["task.objects=test"])
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path):
+    first = load(TrainingConfig, find("train", "quick"))
+    Pipeline(tmp_path / "run", first, lambda _: None).begin()
+    Pipeline(tmp_path / "run", first, lambda _: None).begin()
+    other = load(TrainingConfig, find("train", "quick"), ["seed=3"])
+    assert digest(other) != digest(first)
+    with pytest.raises(SteadyhandError, match="another configuration"):
+        Pipeline(tmp_path / "run", other, lambda _: None).begin()
+
+
+TINY = [
+    "task.bank_size=4",
+    "task.physics=nominal",
+    "demos.episodes=4",
+    "demos.workers=0",
+    "bc.clone.epochs=2",
+    "bc.rounds=1",
+    "bc.episodes=2",
+    "bc.workers=0",
+    "ppo.steps=64",
+    "ppo.workers=0",
+    "ppo.rollout_steps=32",
+    "ppo.batch_size=32",
+    "ppo.guards.critic_warmup_steps=32",
+    "ppo.measure.evaluate_every=64",
+    "ppo.measure.evaluation_episodes=2",
+    "ppo.measure.final_episodes=2",
+]
+
+
+def test_cloning_and_ppo_run_through_and_resume(tmp_path):
+    config = load(TrainingConfig, find("train", "quick"), TINY)
+    said: list[str] = []
+    pipeline = Pipeline(tmp_path / "run", config, said.append)
+    pipeline.begin()
+    network = pipeline.improve()
+    assert (network.observation_size, network.action_size) == (31, 5)
+    assert any(line.startswith("ppo:") for line in said)
+    said.clear()
+    again = Pipeline(tmp_path / "run", config, said.append).improve()
+    assert said == []  # everything was there
+    for a, b in zip(network.parameters(), again.parameters(), strict=True):
+        assert (a == b).all()
