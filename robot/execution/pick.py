@@ -150,6 +150,7 @@ class Picker:
             self.player.play(path)
             attempt.outcome = self._policy_part(chosen, attempt.obj).value
             if not attempt.held:
+                attempt.reasons = [self._why(attempt, chosen)]
                 self._remember(chosen)
             return attempt
         if self.player.log is not None:
@@ -286,6 +287,20 @@ class Picker:
                 q, qd = loop.references(1)
                 if player.tick(q[0], qd[0]).level:
                     loop.servo.follow(player.q_sent)
+
+    def _why(self, attempt: GraspAttempt, candidate: GraspCandidate) -> str:
+        """For a person: how the policy's part failed."""
+        grip = self.player.state.gripper
+        x, y, z = candidate.X_world_grasp.position_m
+        what = {
+            Outcome.MISSED.value: "lifted, but the fingers held nothing at the top",
+            Outcome.STRAYED.value: "the hand left the way to the grasp",
+            Outcome.TIMEOUT.value: (
+                f"not lifted within {self.loop.config.timeout_s:g} s (fingers {grip.opening_m:.3f} m "
+                f"open, pressing {grip.force_n:.0f} N): too heavy, or something is in the way"
+            ),
+        }.get(attempt.outcome, attempt.outcome)
+        return f"grasp of {candidate.width_m:.3f} m at ({x:.2f}, {y:.2f}, {z:.2f}) m: {what}"
 
     def _brake(self) -> None:
         """Come to rest after the policy's last action, within the servo's acceleration."""
