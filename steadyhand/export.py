@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json as json_module
+import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -23,6 +25,7 @@ def export(
             "--detector", help="int8 detector file; the run's own, or the shipped bundle's."
         ),
     ] = None,
+    note: Annotated[str, typer.Option("--note", help="A remark for the card.")] = "",
     episodes: Annotated[int, typer.Option(min=2, help="Paired episodes of the proof.")] = 200,
     seed: Seed = 1000,
     workers: Workers = CORES,
@@ -54,7 +57,7 @@ def export(
         load_demonstrations(run / "demos"),
         file,
         reference_frame(0),
-        {"command": "steadyhand " + " ".join(sys.argv[1:]), "seed": seed, "data": "see the run"},
+        _origin(run, note),
     )
     began = time.monotonic()
     bundle = pack(
@@ -66,3 +69,19 @@ def export(
         json,
         "exported",
     )
+
+
+def _origin(run: Path, note: str) -> dict[str, Any]:
+    """For the card: the command, and what the run's own files say of how it was made."""
+    origin: dict[str, Any] = {"command": shlex.join(["steadyhand", *sys.argv[1:]])}
+    if note:
+        origin["note"] = note
+    for name, file in (("run", run / "run.json"), ("detector", run / "detector" / "config.json")):
+        if file.is_file():
+            origin[name] = json_module.loads(file.read_text(encoding="utf-8"))
+    origin["config_hash"] = origin.get("run", {}).get("config_hash", "")
+    metrics = run / "detector" / "metrics.jsonl"
+    if metrics.is_file():
+        last = metrics.read_text(encoding="utf-8").splitlines()[-1]
+        origin["detector_validation"] = json_module.loads(last)
+    return origin

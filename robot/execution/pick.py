@@ -296,8 +296,9 @@ class Picker:
             Outcome.MISSED.value: "lifted, but the fingers held nothing at the top",
             Outcome.STRAYED.value: "the hand left the way to the grasp",
             Outcome.TIMEOUT.value: (
-                f"not lifted within {self.loop.config.timeout_s:g} s (fingers {grip.opening_m:.3f} m "
-                f"open, pressing {grip.force_n:.0f} N): too heavy, or something is in the way"
+                f"not lifted within {self.loop.config.timeout_s:g} s (fingers open "
+                f"{grip.opening_m:.3f} m, pressing {grip.force_n:.0f} N): too heavy, or something "
+                "is in the way"
             ),
         }.get(attempt.outcome, attempt.outcome)
         return f"grasp of {candidate.width_m:.3f} m at ({x:.2f}, {y:.2f}, {z:.2f}) m: {what}"
