@@ -62,7 +62,7 @@ def export(
     began = time.monotonic()
     bundle = pack(
         parts, out, QuantizeConfig(), episodes, seed,
-        lambda line: ERR.print(line, highlight=False), workers,
+        lambda line: ERR.print(line, highlight=False), workers, run / "proof",
     )  # fmt: skip
     emit(
         {"bundle": str(out), "bytes": bundle.size, "wall_s": round(time.monotonic() - began, 1)},

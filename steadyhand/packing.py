@@ -64,6 +64,7 @@ def pack(
     seed: int,
     say: Say,
     workers: int = 2,
+    episodes_folder: Path | None = None,
     max_int8_loss: float = 0.01,
 ) -> Bundle:
     """Export, prove and write a bundle.
@@ -76,6 +77,7 @@ def pack(
         seed: of the proof's episodes.
         say: progress.
         workers: processes.
+        episodes_folder: keeps finished episodes of the proof, so that it resumes.
         max_int8_loss: refuse when int8 succeeds in this much less than fp32 (point estimate).
 
     Raises:
@@ -128,7 +130,9 @@ def pack(
         draft = Path(temporary) / "bundle"
         write(draft)
         _hold(draft)
-        card["proof"] = proof(parts, draft, Path(temporary), episodes, seed, say, workers)
+        card["proof"] = proof(
+            parts, draft, episodes_folder or Path(temporary), episodes, seed, say, workers
+        )
     for physics in PHYSICS:
         loss = -card["proof"][physics]["int8_minus_fp32"]["difference"]
         if loss > max_int8_loss:
@@ -162,6 +166,7 @@ def proof(
         "scripted": Subject("scripted"),
     }
     if parts.clone is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
         parts.clone.save(scratch / "clone.pt")
         subjects["clone"] = Subject("policy", scratch / "clone.pt")
     pairs = [("int8", "fp32"), ("int8", "scripted"), ("fp32", "scripted")]
@@ -181,7 +186,8 @@ def proof(
                 done[result.seed] = result.successes > 0
 
             setup = GraspSetup(subject, "single", "test", "truth", physics)
-            figures = evaluate_grasp(setup, episodes, seed, workers, on_episode=note)
+            file = scratch / f"{name}_{physics}.jsonl"
+            figures = evaluate_grasp(setup, episodes, seed, workers, file, note)
             outcomes[name] = [done[s] for s in seeds]
             row[name] = {
                 "successes": figures["successes"],

@@ -92,7 +92,7 @@ def everything(
         )
         bundle = pack(
             parts, out / "bundle", c.policy_int8, c.proof_episodes_n, 1000 + c.seed,
-            pipeline.say, pipeline.workers,
+            pipeline.say, pipeline.workers, out / "proof",
         )  # fmt: skip
         return {"bundle": str(bundle.root), "bytes": bundle.size}
 

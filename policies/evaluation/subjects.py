@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from envs.expert import ExpertPolicy
+from policies.bundle.format import Bundle
 from policies.edge.runtime import EdgePolicy
 from policies.evaluation.rollouts import ActorSpec
 from robot.errors import SteadyhandError
@@ -55,10 +56,10 @@ class Subject:
         """Twelve hex digits that change with the policy's bytes."""
         if self.path is None:
             return self.kind
-        file = self.path
-        if file.is_dir():
-            file = file / ("manifest.json" if self.kind == "bundle" else "network.pt")
-        return file_digest(file)
+        if self.kind == "bundle":
+            role = "policy" if self.precision == "int8" else "policy_fp32"
+            return hashlib.sha256(Bundle.load(self.path).model(role)).hexdigest()[:12]
+        return file_digest(self.path / "network.pt" if self.path.is_dir() else self.path)
 
     def make(self, lift_m: float) -> Policy:
         """The policy; ``lift_m`` is how far it has to lift."""

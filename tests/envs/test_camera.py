@@ -8,9 +8,11 @@ import pytest
 from envs.camera import (
     OVERHEAD,
     X_WORLD_OVERHEAD,
+    Light,
     SimCamera,
     look_at,
     noisy_depth,
+    render,
 )
 from envs.objects import ObjectModel
 from envs.panda import SimPanda
@@ -103,3 +105,19 @@ def test_looking_straight_down_keeps_the_robot_at_the_lower_edge():
     pose = look_at("c", np.array([0.5, 0.0, 1.0]), np.array([0.5, 0.0, 0.0]))
     np.testing.assert_allclose(pose.rotation[:, 2], [0, 0, -1], atol=1e-12)
     np.testing.assert_allclose(pose.rotation[:, 1], [-1, 0, 0], atol=1e-12)
+
+
+def test_an_image_is_not_shifted_by_half_a_pixel():
+    # The software renderer samples at whole pixels; a shift would bias every fused position.
+    made = World()
+    eye = np.array([0.5, 0.0, 1.0])
+    pose = look_at("c", eye, np.array([0.5, 0.0, 0.0]))
+    made.add(
+        ObjectModel("box", "box", dimensions_m=(0.2, 0.2, 0.002)), (0.5, 0.0, 0.001), (0, 0, 0, 1)
+    )
+    _, _, bodies = render(made, OVERHEAD, pose.rotation, eye, Light())
+    (box,) = made.bodies
+    rows, columns = np.nonzero(bodies == box)
+    made.close()
+    assert abs(columns.mean() - OVERHEAD.cx_px) < 0.3
+    assert abs(rows.mean() - OVERHEAD.cy_px) < 0.3

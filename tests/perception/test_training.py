@@ -147,6 +147,13 @@ def test_an_interrupted_run_ends_with_the_same_weights(data, tmp_path):
         assert torch.equal(value, resumed["network"][name]), name
 
 
+def test_a_finished_run_can_be_made_longer(data, tmp_path):
+    train(data, tmp_path / "run", replace(CONFIG, epochs=1))
+    assert train(data, tmp_path / "run", replace(CONFIG, epochs=2)) is not None
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == [1, 2]
+
+
 def test_a_folder_of_another_run_is_refused(data, run):
     with pytest.raises(ModelError, match="choose another folder"):
         train(data, run[0], replace(CONFIG, learning_rate=1e-4))

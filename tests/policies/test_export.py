@@ -132,6 +132,41 @@ def test_a_policy_for_something_else_is_refused(policy_file: Path, tmp_path: Pat
         EdgePolicy(broken, names=NAMES)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"action_scale": {"linear_m_s": 0.5, "yaw_rad_s": 1.5, "opening_m": 0.08}},
+            "action scale",
+        ),
+        ({"policy_rate_hz": 10.0}, "control ticks a policy step: 24"),
+        ({"frames": {"observation": "world", "action": "grasp"}}, "frames"),
+        ({"action_names": ("vx", "vy", "vz", "opening", "yaw")}, "actions"),
+    ],
+)
+def test_a_policy_that_acts_otherwise_is_refused(
+    tmp_path: Path, change: dict, message: str
+) -> None:
+    from policies.edge.metadata import robot_observation
+
+    names, units = robot_observation()
+    fits = PolicyMetadata(
+        names,
+        ("vx", "vy", "vz", "yaw", "opening"),
+        units,
+        action_scale={"linear_m_s": 0.25, "yaw_rad_s": 1.5, "opening_m": 0.08},
+        frames={"observation": "grasp", "action": "grasp"},
+    )
+    n = len(names)
+    network = PolicyNetwork(NetworkConfig(hidden=(8,)), np.zeros(n), np.ones(n), 5)
+    file = tmp_path / "policy.onnx"
+    file.write_bytes(export_onnx(network, fits))
+    EdgePolicy(file)
+    file.write_bytes(export_onnx(network, replace(fits, **change)))
+    with pytest.raises(SteadyhandError, match=message):
+        EdgePolicy(file)
+
+
 def test_an_action_takes_microseconds(policy_file: Path) -> None:
     policy = EdgePolicy(policy_file, names=NAMES)
     x = np.zeros(4, dtype=np.float32)

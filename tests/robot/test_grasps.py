@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from robot.geometry import quat_from_axis_angle
@@ -105,6 +105,7 @@ boxes = st.builds(
 
 @settings(max_examples=30)
 @given(boxes, st.integers(0, 2**31))
+@example((0.5, 0.0, 1.0, 0.125, 0.03125, 0.0625), 207)
 def test_every_candidate_on_any_box_can_be_carried_out(box, seed):
     look = look_at(box)
     candidates = propose(look, seed)
@@ -116,8 +117,10 @@ def test_every_candidate_on_any_box_can_be_carried_out(box, seed):
         off = local(box, position[:2])
         assert abs(off[1]) < 0.006
         assert abs(off[0]) < box[3] / 2
-        # Across the narrow side; steeper sides than the config allows are never tried.
-        assert misalignment_deg(candidate, box[2] + math.pi / 2) < c.max_side_deg + 3
+        # Across the narrow side; steeper sides than the config allows are never tried. Edges lie
+        # on cells: one cell over the breadth of a pad is what the map can be off by.
+        blur_deg = math.degrees(math.atan(look.height_map.resolution_m / c.pad_width_m))
+        assert misalignment_deg(candidate, box[2] + math.pi / 2) < c.max_side_deg + blur_deg
         # As wide as the box is in the closing direction, to about a cell on each side.
         turn = math.radians(misalignment_deg(candidate, box[2] + math.pi / 2))
         across = box[4] / math.cos(turn) + 0.5 * c.pad_width_m * 2 * math.tan(turn)

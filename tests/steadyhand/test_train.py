@@ -6,7 +6,7 @@ import pytest
 
 from configs.load import digest, find, load
 from robot.errors import ConfigError, SteadyhandError
-from steadyhand.pipeline import Pipeline, TrainingConfig
+from steadyhand.pipeline import Pipeline, TrainingConfig, seeded
 
 
 @pytest.mark.parametrize("budget", ["quick", "full"])
@@ -71,3 +71,19 @@ def test_cloning_and_ppo_run_through_and_resume(tmp_path):
     assert said == []  # everything was there
     for a, b in zip(network.parameters(), again.parameters(), strict=True):
         assert (a == b).all()
+
+
+def test_the_seed_reaches_every_stage():
+    config = load(TrainingConfig, find("train", "quick"))
+    other = seeded(config, 5, workers=1)
+    for a, b in (
+        (config, other),
+        (config.detector, other.detector),
+        (config.demos, other.demos),
+        (config.bc, other.bc),
+        (config.bc.clone, other.bc.clone),
+        (config.ppo, other.ppo),
+    ):
+        assert a.seed != b.seed
+    assert other.demos.workers == other.bc.workers == other.ppo.workers == 1
+    assert seeded(config, 0, config.demos.workers) == config

@@ -102,3 +102,10 @@ def test_told_to_open_it_lets_go():
     gripper = GripperController(LIMITS)
     assert close_on(gripper, 0.04).contact
     assert not gripper.update(0.04, 20.0, 0.08).contact
+
+
+def test_pressed_fingers_that_tremble_hold_all_the_same():
+    gripper = GripperController(LIMITS)
+    for k in range(60):
+        state = gripper.update(0.0415 + 5e-5 * (-1) ** k, 20.0, 0.0)
+    assert state.contact
