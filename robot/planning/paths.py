@@ -48,7 +48,7 @@ class PathConfig:
     rate_hz: float = bounded(240.0, 10.0, 1000.0)
     resolution_rad: float = bounded(0.02, 0.002, 0.2)
     escape_rad: float = bounded(0.2, 0.0, 1.0)
-    planning_time_s: float = bounded(2.0, 0.01, 60.0)
+    planning_time_s: float = bounded(2.0, 1e-4, 60.0)
     shortcut_tries: int = bounded(150, 0, 10000)
     blend_rad: float = bounded(0.5, 0.0, 2.0)
 

@@ -46,7 +46,7 @@ def reachable(
         grasp = Pose("world", pregrasp.child, way.X_world_grasp.position_m, pregrasp.quat_xyzw)
         rise = -way.X_world_grasp.rotation[:, 2] * loop.config.lift_m
         top = Pose("world", pregrasp.child, grasp.position_m + rise, pregrasp.quat_xyzw)
-        if any(loop.kinematics.inverse(x, q, tries=1) is None for x in (grasp, top)):
+        if any(loop.kinematics.inverse(x, q, tries=3) is None for x in (grasp, top)):
             continue
         away = float(np.abs(q - near).max())
         if best is None or away < best[0]:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from robot.execution.grasp import GraspLoop
@@ -51,6 +51,7 @@ def test_the_joints_are_those_of_the_pregrasp_within_limits(grip):
 
 @settings(max_examples=40)
 @given(workspace)
+@example(candidate(0.34375, 0.125, 0.01, -0.203125))  # the top of its lift takes a second start
 def test_the_hand_comes_the_way_round_that_turns_less(grip):
     chosen, q = reachable(LOOP, grip, HOME)
     other = turned(chosen)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robot.errors import SteadyhandError
 from robot.limits import load_limits
 from robot.loop.log import RunLog
 from robot.loop.recorder import Recorder
@@ -223,7 +224,7 @@ def test_names_from_outside_cannot_break_the_page(tmp_path):
 
 def test_a_report_that_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(SteadyhandError, match="report.html: cannot be written"):
         write_report(tmp_path / "report.html", RunLog(), result(0, 0, 0), PROVENANCE)
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
