@@ -8,7 +8,6 @@ robot is real.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,7 +76,6 @@ class Picker:
         config: see :class:`PickConfig`.
         scorer: rates candidates, where there is one.
         seed: of the planners' choices.
-        on_step: called after each policy step with (observation, action).
     """
 
     def __init__(
@@ -91,7 +89,6 @@ class Picker:
         config: PickConfig | None = None,
         scorer: GraspScorer | None = None,
         seed: int = 0,
-        on_step: Callable[[NDArray[np.float32], NDArray[np.float32]], None] | None = None,
     ) -> None:
         self.limits = limits
         self.player = player
@@ -103,7 +100,6 @@ class Picker:
         self.scorer = scorer
         self.checker = CollisionChecker(limits, loop.kinematics)
         self.paths = PathPlanner(limits, loop.kinematics, self.checker, seed)
-        self.on_step = on_step
         self.placing = PlacePlanner(loop.kinematics, self.checker, self.paths, self.config.tray)
         self.begin_episode(seed)
 
@@ -278,8 +274,6 @@ class Picker:
             except SafetyError as error:
                 player.stop(str(error))
                 raise
-            if self.on_step is not None:
-                self.on_step(observation, action)
             if player.log is not None:
                 player.log.policy(observation, action)
             player.command_gripper(loop.act(action))
