@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
-from perception.coco import CocoDataset
 from perception.fusion import Fusion, FusionConfig
 from robot.errors import SteadyhandError
 from robot.geometry import wrap_angle
@@ -114,33 +113,6 @@ class SceneLike(Protocol):
 
     @property
     def objects(self) -> Sequence[dict[str, Any]]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class StoredView:
-    """An image of a COCO set as a ``ViewLike``."""
-
-    frame: RgbdFrame
-    labels: list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredScene:
-    """A scene of a COCO set as a ``SceneLike``; only objects labelled in a view are known."""
-
-    views: tuple[StoredView, ...]
-    objects: tuple[dict[str, Any], ...]
-
-
-def stored_scenes(dataset: CocoDataset) -> Iterator[StoredScene]:
-    """The scenes of a COCO set, one after the other."""
-    for indices in dataset.scenes():
-        views = tuple(
-            StoredView(dataset.frame(i), dataset.annotations.get(int(dataset.images[i]["id"]), []))
-            for i in indices
-        )
-        objects = {label["instance"]: label for view in views for label in view.labels}
-        yield StoredScene(views, tuple(objects.values()))
 
 
 @dataclass(frozen=True)

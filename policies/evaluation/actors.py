@@ -1,4 +1,4 @@
-"""Actors for rollouts: a small network on plain NumPy, a constant, chance."""
+"""The actor of a trained network in a worker process: plain NumPy, no torch."""
 
 from __future__ import annotations
 
@@ -45,35 +45,3 @@ class MlpActor:
             if i < last:
                 x = np.tanh(x) if self._tanh else np.maximum(x, 0.0)
         return np.clip(x, -1.0, 1.0).astype(np.float32)
-
-
-class EdgeActor:
-    """The bundle's policy as it runs on the robot, for evaluation in a worker process."""
-
-    def __init__(self, env: Any, *, source: str, precision: str = "int8") -> None:
-        from policies.edge.runtime import EdgePolicy
-
-        self._policy = EdgePolicy(source, precision=precision)
-
-    def reset(self) -> None:
-        """Forget the previous episode."""
-        self._policy.reset()
-
-    def act(self, observation: Floats) -> Floats:
-        """(n_obs,) float32 to (n_act,) float32."""
-        return self._policy.act(observation)
-
-
-class RandomActor:
-    """Uniform actions: the floor under any comparison."""
-
-    def __init__(self, env: Any, *, seed: int = 0) -> None:
-        self._shape = env.action_space.shape
-        self._rng = np.random.default_rng(seed)
-
-    def reset(self) -> None:
-        """Nothing to forget."""
-
-    def act(self, observation: Floats) -> Floats:
-        """(n_act,) float32, uniform in [-1, 1]."""
-        return self._rng.uniform(-1.0, 1.0, self._shape).astype(np.float32)
