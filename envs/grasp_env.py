@@ -217,7 +217,7 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         """The candidate and the object as a camera might have seen them: off by one error."""
         if self._noise_m == 0 and self._noise_rad == 0:
             return candidate, obj
-        shift = rng.normal(0.0, self._noise_m, 3) * (1.0, 1.0, 0.5)
+        shift = rng.normal(0.0, self._noise_m, 3)
         turn = rng.normal(0.0, self._noise_rad)
         pose = candidate.X_world_grasp
         x_axis = pose.rotation[:, 0]

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -34,6 +35,29 @@ INSTANCES = "instances.json"
 
 class DatasetError(SteadyhandError):
     """A detection data set is missing, damaged or inconsistent."""
+
+
+class Boxes(NamedTuple):
+    """The labels of one image.
+
+    Attributes:
+        xywh_px: (N, 4) float32, left, top, width, height.
+        labels: (N,) int64 category ids.
+        crowd: (N,) bool; a detection there is neither asked for nor wrong.
+    """
+
+    xywh_px: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    crowd: NDArray[np.bool_]
+
+
+def boxes_of(annotations: Sequence[dict[str, Any]]) -> Boxes:
+    """The annotations of one image as arrays."""
+    return Boxes(
+        np.array([a["bbox"] for a in annotations], np.float32).reshape(-1, 4),
+        np.array([a["category_id"] for a in annotations], np.int64),
+        np.array([bool(a.get("iscrowd", 0)) for a in annotations], np.bool_),
+    )
 
 
 @dataclass(slots=True)
@@ -57,11 +81,9 @@ class CocoDataset:
     def __len__(self) -> int:
         return len(self.images)
 
-    def boxes(self, image_id: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """(N, 4) float32 boxes [x, y, w, h] px and (N,) int64 category ids of one image."""
-        found = self.annotations.get(image_id, [])
-        boxes = np.array([a["bbox"] for a in found], np.float32).reshape(-1, 4)
-        return boxes, np.array([a["category_id"] for a in found], np.int64)
+    def boxes(self, image_id: int) -> Boxes:
+        """What is labelled in one image; ``iscrowd`` entries included."""
+        return boxes_of(self.annotations.get(image_id, []))
 
     def frame(self, index: int) -> RgbdFrame:
         """The ``index``-th image with its depth and camera, as a camera would give it.

@@ -12,19 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
+from perception.coco import Boxes, boxes_of
 from perception.fusion import Fusion, FusionConfig
 from robot.errors import SteadyhandError
 from robot.geometry import wrap_angle
 from robot.types import Detection, ObjectState, RgbdFrame
 
-# (N, 4) boxes [x, y, w, h] px and (N,) labels from 1
-Truth = tuple[NDArray[np.float32], NDArray[np.int64]]
 # (N, 4) boxes [x, y, w, h] px, (N,) scores and (N,) labels from 1
 Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
 
 
 def average_precision(
-    truth: Sequence[Truth], found: Sequence[Found], classes: Sequence[str]
+    truth: Sequence[Boxes], found: Sequence[Found], classes: Sequence[str]
 ) -> dict[str, float]:
     """COCO's metrics of detections against labels, image by image.
 
@@ -39,10 +38,10 @@ def average_precision(
         raise SteadyhandError(
             f"average_precision: {len(truth)} labelled images, {len(found)} found"
         )
-    if not sum(len(boxes) for boxes, _ in truth):
+    if not sum(int((~one.crowd).sum()) for one in truth):
         raise SteadyhandError("average_precision: not one object is labelled in these images")
     one = ["object"]
-    ones_truth = [(boxes, np.ones_like(labels)) for boxes, labels in truth]
+    ones_truth = [one._replace(labels=np.ones_like(one.labels)) for one in truth]
     ones_found = [(boxes, scores, np.ones_like(labels)) for boxes, scores, labels in found]
     agnostic = _coco_stats(ones_truth, ones_found, one)
     by_class = _coco_stats(truth, found, classes)
@@ -56,14 +55,14 @@ def average_precision(
 
 
 def _coco_stats(
-    truth: Sequence[Truth], found: Sequence[Found], classes: Sequence[str]
+    truth: Sequence[Boxes], found: Sequence[Found], classes: Sequence[str]
 ) -> dict[str, float]:
     # Only measuring needs it, so only measuring imports it.
     from faster_coco_eval import COCO, COCOeval_faster
 
     annotations: list[dict[str, Any]] = []
-    for image_id, (boxes, labels) in enumerate(truth, start=1):
-        for box, label in zip(boxes.tolist(), labels.tolist(), strict=True):
+    for image_id, one in enumerate(truth, start=1):
+        for box, label, crowd in zip(*(values.tolist() for values in one), strict=True):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -71,7 +70,7 @@ def _coco_stats(
                     "category_id": label,
                     "bbox": box,
                     "area": box[2] * box[3],
-                    "iscrowd": 0,
+                    "iscrowd": int(crowd),
                 }
             )
     results = [
@@ -167,7 +166,7 @@ def evaluate_perception(
         SteadyhandError: no scene, or no image of the asked views, is there.
     """
     config = config or PoseEvaluationConfig()
-    truth: list[Truth] = []
+    truth: list[Boxes] = []
     found: list[Found] = []
     errors = _PoseErrors(config)
     detect_ms: list[float] = []
@@ -189,10 +188,9 @@ def evaluate_perception(
         detect_ms.append((middle - began) * 1e3)
         fuse_ms.append((ended - middle) * 1e3)
         for view, one in zip(chosen, lists, strict=True):
-            truth.append(_truth_arrays(view.labels))
+            truth.append(boxes_of(view.labels))
             found.append(_found_arrays(one, detector.classes))
-        visible = {label["instance"]: label for view in chosen for label in view.labels}
-        errors.add(objects, list(visible.values()), fusion.config)
+        errors.add(objects, [label for view in chosen for label in view.labels], fusion.config)
         count += 1
         if progress:
             progress(count)
@@ -224,10 +222,13 @@ class _PoseErrors:
     def add(
         self, objects: Sequence[ObjectState], labels: Sequence[dict[str, Any]], fusion: FusionConfig
     ) -> None:
+        # An object counts where one view shows enough of it; what hardly shows in any may be found.
+        things = {label["instance"]: label for label in labels}
+        seen = {label["instance"] for label in labels if not label.get("iscrowd")}
         grid = fusion.height_map
         inside = [
             label
-            for label in labels
+            for label in things.values()
             if all(grid.min_m[k] <= label["position_m"][k] <= grid.max_m[k] for k in (0, 1))
         ]
         pairs = sorted(
@@ -242,10 +243,13 @@ class _PoseErrors:
                 continue
             used_i.add(i)
             used_j.add(j)
-            self._pair(objects[i], inside[j])
-        self.true += len(inside)
+            if inside[j]["instance"] in seen:
+                self._pair(objects[i], inside[j])
+                self.matched += 1
+            else:
+                self.fused -= 1
+        self.true += sum(label["instance"] in seen for label in inside)
         self.fused += len(objects)
-        self.matched += len(used_j)
 
     def _pair(self, state: ObjectState, label: dict[str, Any]) -> None:
         position = state.X_world_obj.position_m - np.asarray(label["position_m"])
@@ -265,11 +269,6 @@ class _PoseErrors:
             "object_recall": self.matched / self.true if self.true else None,
             "object_precision": self.matched / self.fused if self.fused else None,
         }
-
-
-def _truth_arrays(labels: Sequence[dict[str, Any]]) -> Truth:
-    boxes = np.array([label["bbox"] for label in labels], np.float32).reshape(-1, 4)
-    return boxes, np.array([label["category_id"] for label in labels], np.int64)
 
 
 def _found_arrays(detections: Sequence[Detection], classes: Sequence[str]) -> Found:

@@ -48,8 +48,8 @@ class TaskConfig:
     id: str = "Steadyhand/GraspSingle-v0"
     objects: str = "train"
     physics: str = "mixed"
-    candidate_noise_m: float = bounded(0.003, 0.0, 0.05)
-    candidate_noise_deg: float = bounded(4.0, 0.0, 45.0)
+    candidate_noise_m: float = bounded(0.005, 0.0, 0.05)
+    candidate_noise_deg: float = bounded(6.0, 0.0, 45.0)
     bank_size: int = bounded(1200, 1, 1_000_000)
 
     def __post_init__(self) -> None:

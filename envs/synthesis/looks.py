@@ -146,7 +146,7 @@ class Style:
         self.table = random_texture(rng)
         self.tray = random_texture(rng)
         self.floor = random_texture(rng)
-        self.things = [random_texture(rng) for _ in range(3)]
+        self.things = [random_texture(rng) for _ in range(6)]
         self.textured_share = float(rng.choice([0.0, 0.3, 0.6]))
 
     def apply(
@@ -173,6 +173,6 @@ class Style:
                 region = bodies == body
                 if region.any():
                     base = np.percentile(rgb[region], 95, axis=0).astype(np.float32) / 255.0
-                    repaint(rgb, region, base, self.things[body % 3], points)
+                    repaint(rgb, region, base, self.things[body % 6], points)
         fill_background(rgb, bodies < 0, self.floor)
         return expose(rgb, rng)

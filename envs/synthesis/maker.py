@@ -46,6 +46,8 @@ class ScenesConfig:
     Attributes:
         objects: fewest and most objects on the table.
         primitive_share: chance that an object is a box, cylinder or ball.
+        distractors: fewest and most things that are nothing to grasp: cards that lie flat, and
+            boxes and drums too wide for any gripper of this size. They get no label.
         area_m: smallest and largest edge of the square over which a scene's objects are dropped.
         drop_m: lowest and highest drop height, m.
         settle_s: the longest a scene may take to come to rest.
@@ -55,12 +57,14 @@ class ScenesConfig:
         overhead_shift_m, overhead_turn_deg: standard deviation of the overhead camera's pose.
         hard_share: chance that depth noise and calibration errors are those of hard physics.
         default_look_share: chance that a scene is rendered with the simulator's own look.
-        least_visible_px: an object with fewer visible pixels gets no label.
-        least_visible_share: nor does one of whose convex outline less is visible.
+        least_visible_px: an object with fewer visible pixels is marked ``iscrowd``: COCO's way to
+            say that a detection there is neither asked for nor wrong.
+        least_visible_share: so is one of whose convex outline less is visible.
     """
 
-    objects: tuple[int, int] = bounded((1, 8), 0, 20)
+    objects: tuple[int, int] = bounded((1, 12), 0, 20)
     primitive_share: float = bounded(0.4, 0.0, 1.0)
+    distractors: tuple[int, int] = bounded((0, 3), 0, 10)
     area_m: tuple[float, float] = bounded((0.2, 0.4), 0.0, 1.0)
     drop_m: tuple[float, float] = bounded((0.02, 0.2), 0.0, 1.0)
     settle_s: float = bounded(1.5, 0.0, 10.0)
@@ -71,8 +75,8 @@ class ScenesConfig:
     overhead_turn_deg: float = bounded(1.5, 0.0, 20.0)
     hard_share: float = bounded(0.3, 0.0, 1.0)
     default_look_share: float = bounded(0.2, 0.0, 1.0)
-    least_visible_px: int = bounded(40, 1, 10_000)
-    least_visible_share: float = bounded(0.15, 0.0, 1.0)
+    least_visible_px: int = bounded(60, 1, 10_000)
+    least_visible_share: float = bounded(0.25, 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class View:
 
     Attributes:
         frame: colour, noisy depth, believed pose.
-        mask: (H, W) uint8 instance numbers, 0 where there is no labelled object.
+        mask: (H, W) uint8 instance numbers, 0 where there is no object.
         labels: COCO annotations without ids, as ``perception.coco`` describes them.
     """
 
@@ -147,6 +151,7 @@ class SceneMaker:
         # Objects settle under the arm at home, then the arm moves without physics.
         self._arm.reset(self._home)
         plain = bool(rng.random() < config.default_look_share)
+        distractors = self._distract(rng)
         self._scatter(rng)
         for body in world.bodies:
             # A plain look keeps the colour of a file; primitives always need one.
@@ -155,7 +160,8 @@ class SceneMaker:
         self._arm.reset(self._arm_pose(rng))
         light = Light() if plain else looks.random_light(rng)
         hard = self._physics["hard" if rng.random() < config.hard_share else "nominal"]
-        instances = {body: i for i, body in enumerate(world.bodies, start=1)}
+        things = [body for body in world.bodies if body not in distractors]
+        instances = {body: i for i, body in enumerate(things, start=1)}
         truths = {body: self._truth(body, i) for body, i in instances.items()}
         style = None if plain else looks.Style(rng)
         views = []
@@ -165,6 +171,29 @@ class SceneMaker:
         return Scene(number, tuple(views), tuple(truths.values()))
 
     # Contents -------------------------------------------------------------------------------
+
+    def _distract(self, rng: np.random.Generator) -> set[int]:
+        """Lays out what must not be detected, fixed to the table; returns the bodies."""
+        fewest, most = self.config.distractors
+        bodies = set()
+        for _ in range(int(rng.integers(fewest, most + 1))):
+            x, y = 0.5 + rng.uniform(-0.25, 0.35), rng.uniform(-0.4, 0.4)
+            if rng.random() < 0.6:
+                dims = (rng.uniform(0.04, 0.25), rng.uniform(0.04, 0.25), 0.002)
+                model = ObjectModel("card", "box", dimensions_m=dims)
+            elif rng.random() < 0.5:
+                dims = (rng.uniform(0.12, 0.2), rng.uniform(0.12, 0.3), rng.uniform(0.04, 0.15))
+                model = ObjectModel("crate", "box", dimensions_m=dims)
+            else:
+                width = rng.uniform(0.12, 0.2)
+                dims = (width, width, rng.uniform(0.04, 0.15))
+                model = ObjectModel("drum", "cylinder", dimensions_m=dims)
+            turn = rng.uniform(0.0, np.pi)
+            quat = (0.0, 0.0, np.sin(turn / 2), np.cos(turn / 2))
+            body = self.world.add(model, (x, y, dims[2] / 2), quat)
+            self.world.dynamics(body, mass=0.0)
+            bodies.add(body)
+        return bodies
 
     def _scatter(self, rng: np.random.Generator) -> None:
         config, world = self.config, self.world
@@ -272,21 +301,21 @@ class SceneMaker:
         self, visible: NDArray[np.bool_], body: int, intrinsics: CameraIntrinsics, actual: Pose
     ) -> dict[str, Any] | None:
         area = int(visible.sum())
-        if area < self.config.least_visible_px:
+        if not area:
             return None
         pixels, depth = project(vertices(self.world, body), intrinsics, actual)
         if (depth <= 0.02).any():
             return None
         outline = cv2.contourArea(cv2.convexHull(pixels.astype(np.float32)))
         share = min(1.0, area / max(outline, 1.0))
-        if share < self.config.least_visible_share:
-            return None
+        config = self.config
+        seen = area >= config.least_visible_px and share >= config.least_visible_share
         rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
         x, y = int(columns[0]), int(rows[0])
         return {
             "bbox": [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y],
             "area": area,
-            "iscrowd": 0,
+            "iscrowd": int(not seen),
             "visible_share": round(share, 3),
             "segmentation": run_length(visible),
         }

@@ -70,10 +70,10 @@ class DetectionData:
     def _sample(dataset: CocoDataset, index: int) -> Sample:
         frame = dataset.frame(index)
         height, _ = height_image(frame)
-        boxes, labels = dataset.boxes(int(dataset.images[index]["id"]))
+        boxes, labels, crowd = dataset.boxes(int(dataset.images[index]["id"]))
         boxes[:, 2:] += boxes[:, :2]
         stored = np.clip(height, *HEIGHT_RANGE_M) / _HEIGHT_UNIT_M
-        return Sample(frame.rgb, np.rint(stored).astype(np.int16), boxes, labels)
+        return Sample(frame.rgb, np.rint(stored).astype(np.int16), boxes[~crowd], labels[~crowd])
 
     def __len__(self) -> int:
         return len(self.samples)

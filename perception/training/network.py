@@ -1,18 +1,31 @@
-"""The detector's network: torchvision's Faster R-CNN on a slim backbone and a slim box head."""
+"""The detector's network: torchvision's Faster R-CNN on a slim backbone with two slim box heads."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, smooth_l1_loss, softmax
 from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.rpn import RPNHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.resnet import BasicBlock
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, nms
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops import (
+    FeaturePyramidNetwork,
+    MultiScaleRoIAlign,
+    batched_nms,
+    box_iou,
+    clip_boxes_to_image,
+    nms,
+    remove_small_boxes,
+)
 
 from configs.load import bounded
 from perception.detector import CHANNEL_MEAN, CHANNEL_STD
@@ -27,9 +40,10 @@ class NetworkConfig:
         width_px, height_px: size of the images; the exported graph takes this size only.
         stage_channels: channels of the four residual stages (strides 4, 8, 16, 32).
         pyramid_channels: channels of every level of the feature pyramid.
-        head_channels: width of the box head's two hidden layers.
-        anchor_px: edge of the square root of an anchor's area on each level, px.
-        proposals: region proposals that reach the box head when detecting.
+        head_channels: width of each box head's two hidden layers.
+        anchor_px: square root of an anchor's area on the levels of stride 8, 16 and 32, px.
+        proposals: region proposals that reach the box heads when detecting.
+        refine_iou: overlap with an object from which a box is the second head's positive example.
         max_detections: detections that an image can give.
         score_threshold: detections below it never leave the graph.
         nms_iou: overlap above which the weaker of two detections of one class is dropped.
@@ -42,8 +56,9 @@ class NetworkConfig:
     stage_channels: tuple[int, ...] = (64, 128, 256, 512)
     pyramid_channels: int = bounded(64, 16, 512)
     head_channels: int = bounded(256, 32, 2048)
-    anchor_px: tuple[int, ...] = (16, 32, 64, 128)
-    proposals: int = bounded(100, 10, 1000)
+    anchor_px: tuple[int, int, int] = (16, 32, 64)
+    proposals: int = bounded(64, 10, 1000)
+    refine_iou: float = bounded(0.65, 0.3, 0.95)
     max_detections: int = bounded(32, 1, 300)
     score_threshold: float = bounded(0.05, 0.0, 1.0)
     nms_iou: float = bounded(0.5, 0.1, 0.9)
@@ -51,10 +66,10 @@ class NetworkConfig:
 
 
 class SlimBackbone(nn.Module):
-    """A ResNet of one basic block a stage with a feature pyramid on strides 8, 16 and 32.
+    """A ResNet of one basic block a stage with a feature pyramid on strides 4, 8, 16 and 32.
 
-    A fourth level is pooled from the coarsest. ``forward`` takes (B, 4, H, W) and gives an ordered
-    dict of (B, pyramid_channels, H/s, W/s) for s in 8, 16, 32, 64.
+    ``forward`` takes (B, 4, H, W) and gives an ordered dict of (B, pyramid_channels, H/s, W/s),
+    named by s: "4", "8", "16", "32".
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -73,9 +88,7 @@ class SlimBackbone(nn.Module):
         self.stage3 = self._stage(c2, c3)
         self.stage4 = self._stage(c3, c4)
         self.out_channels = config.pyramid_channels
-        self.pyramid = FeaturePyramidNetwork(
-            [c2, c3, c4], config.pyramid_channels, extra_blocks=LastLevelMaxPool()
-        )
+        self.pyramid = FeaturePyramidNetwork([c1, c2, c3, c4], config.pyramid_channels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -88,12 +101,154 @@ class SlimBackbone(nn.Module):
         return BasicBlock(inplanes, planes, stride=2, downsample=shortcut)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Pyramid levels "0", "1", "2" and "pool" of (B, 4, H, W) images."""
-        s8 = self.stage2(self.stage1(self.stem(images)))
+        """Pyramid levels of (B, 4, H, W) images."""
+        s4 = self.stage1(self.stem(images))
+        s8 = self.stage2(s4)
         s16 = self.stage3(s8)
         s32 = self.stage4(s16)
-        levels: dict[str, Tensor] = self.pyramid(OrderedDict([("0", s8), ("1", s16), ("2", s32)]))
+        levels: dict[str, Tensor] = self.pyramid(
+            OrderedDict([("4", s4), ("8", s8), ("16", s16), ("32", s32)])
+        )
         return levels
+
+
+class CoarseProposals(RegionProposalNetwork):
+    """A proposal network that leaves out the pyramid's finest level.
+
+    Anchors on stride 4 would be three quarters of all and cost more than the rest, and proposals
+    need not be exact: the box heads, which do see stride 4, make them so.
+    """
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """As torchvision's."""
+        coarse = {name: level for name, level in features.items() if name != "4"}
+        proposals: tuple[list[Tensor], dict[str, Tensor]] = super().forward(images, coarse, targets)
+        return proposals
+
+
+class CascadeHeads(RoIHeads):
+    """Two box heads in a row: the second refines the boxes of the first.
+
+    The second is trained at a higher overlap (Cai and Vasconcelos 2018, Cascade R-CNN). Boxes are
+    regressed without regard to classes; an object's class is the mean of both heads' opinions.
+    """
+
+    def __init__(self, config: NetworkConfig, **options: Any) -> None:
+        classes, width = len(config.classes) + 1, config.head_channels
+        pooled = config.pyramid_channels * 49
+
+        def predictor() -> FastRCNNPredictor:
+            made = FastRCNNPredictor(width, classes)
+            made.bbox_pred = nn.Linear(width, 4)
+            return made
+
+        super().__init__(
+            # All objects are of a size that suits the finest level.
+            box_roi_pool=MultiScaleRoIAlign(["4"], output_size=7, sampling_ratio=1),
+            box_head=TwoMLPHead(pooled, width),
+            box_predictor=predictor(),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            bbox_reg_weights=(10.0, 10.0, 5.0, 5.0),
+            **options,
+        )
+        self.refine_head = TwoMLPHead(pooled, width)
+        self.refine_predictor = predictor()
+        self.refine_coder = BoxCoder((20.0, 20.0, 10.0, 10.0))
+        self.refine_iou = config.refine_iou
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """As torchvision's; the losses are those of both heads."""
+        losses: dict[str, Tensor] = {}
+        wanted: Any = None
+        if self.training:
+            proposals, _, labels, wanted = self.select_training_samples(proposals, targets)
+        logits, moves = self.box_predictor(
+            self.box_head(self.box_roi_pool(features, proposals, image_shapes))
+        )
+        if self.training:
+            losses |= _losses("", logits, moves, labels, wanted)
+        counts = [len(one) for one in proposals]
+        moved = self.box_coder.decode(moves.detach().float(), proposals).reshape(-1, 4)
+        refined = [
+            clip_boxes_to_image(boxes, shape)
+            for boxes, shape in zip(moved.split(counts), image_shapes, strict=True)
+        ]
+        second_logits, second_moves = self.refine_predictor(
+            self.refine_head(self.box_roi_pool(features, refined, image_shapes))
+        )
+        if self.training:
+            assert targets is not None
+            labels, wanted = self._refined_targets(refined, targets)
+            losses |= _losses("_refined", second_logits, second_moves, labels, wanted)
+            return [], losses
+        mean = 0.5 * (softmax(logits, -1) + softmax(second_logits, -1))
+        boxes = self.refine_coder.decode(second_moves, refined).reshape(-1, 1, 4)
+        found = self._distinct(mean, boxes, counts, image_shapes)
+        return found, losses
+
+    def _refined_targets(
+        self, boxes: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        labels, matched = [], []
+        for mine, target in zip(boxes, targets, strict=True):
+            truth = target["boxes"].to(mine.dtype)
+            if not len(truth):
+                labels.append(torch.zeros(len(mine), dtype=torch.int64, device=mine.device))
+                matched.append(mine)
+                continue
+            overlap, index = box_iou(mine, truth).max(dim=1)
+            labels.append(target["labels"][index] * (overlap >= self.refine_iou))
+            matched.append(truth[index])
+        return labels, list(self.refine_coder.encode(matched, boxes))
+
+    def _distinct(
+        self,
+        scores: Tensor,
+        boxes: Tensor,
+        counts: list[int],
+        image_shapes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """Scores above the threshold, the best of overlapping boxes of one class."""
+        out = []
+        for score, box, shape in zip(
+            scores.split(counts), boxes.split(counts), image_shapes, strict=True
+        ):
+            every = clip_boxes_to_image(box, shape).expand(-1, score.shape[1] - 1, 4)
+            label = torch.arange(1, score.shape[1], device=score.device).expand(len(score), -1)
+            flat, value, name = every.reshape(-1, 4), score[:, 1:].reshape(-1), label.reshape(-1)
+            kept = torch.where(value > self.score_thresh)[0]
+            flat, value, name = flat[kept], value[kept], name[kept]
+            kept = remove_small_boxes(flat, 0.01)
+            flat, value, name = flat[kept], value[kept], name[kept]
+            kept = batched_nms(flat, value, name, self.nms_thresh)[: self.detections_per_img]
+            out.append({"boxes": flat[kept], "scores": value[kept], "labels": name[kept]})
+        return out
+
+
+def _losses(
+    suffix: str, logits: Tensor, moves: Tensor, labels: list[Tensor], wanted: list[Tensor]
+) -> dict[str, Tensor]:
+    label, target = torch.cat(labels), torch.cat(wanted)
+    positive = torch.where(label > 0)[0]
+    box = smooth_l1_loss(
+        moves[positive].float(), target[positive], beta=1 / 9, reduction="sum"
+    ) / max(1, label.numel())
+    return {
+        f"loss_class{suffix}": cross_entropy(logits.float(), label),
+        f"loss_box{suffix}": box,
+    }
 
 
 def build_network(config: NetworkConfig) -> FasterRCNN:
@@ -102,27 +257,18 @@ def build_network(config: NetworkConfig) -> FasterRCNN:
     The channels are red, green, blue in [0, 1] and the height above the table in m: see
     ``perception.detector.network_input``. Normalization with fixed constants is inside.
     """
-    classes = len(config.classes) + 1
+    # Two sizes an octave on each level.
     anchors = AnchorGenerator(
-        tuple((size,) for size in config.anchor_px), ((0.5, 1.0, 2.0),) * len(config.anchor_px)
+        tuple((size, round(size * 2**0.5)) for size in config.anchor_px),
+        ((0.5, 1.0, 2.0),) * len(config.anchor_px),
     )
-    pool = MultiScaleRoIAlign(["0", "1", "2"], output_size=7, sampling_ratio=2)
-    return FasterRCNN(
-        SlimBackbone(config),
+    backbone = SlimBackbone(config)
+    head = RPNHead(config.pyramid_channels, anchors.num_anchors_per_location()[0])
+    network = FasterRCNN(
+        backbone,
+        num_classes=len(config.classes) + 1,
         rpn_anchor_generator=anchors,
-        rpn_head=RPNHead(config.pyramid_channels, anchors.num_anchors_per_location()[0]),
-        rpn_pre_nms_top_n_train=400,
-        rpn_pre_nms_top_n_test=300,
-        rpn_post_nms_top_n_train=200,
-        rpn_post_nms_top_n_test=config.proposals,
-        rpn_batch_size_per_image=128,
-        box_roi_pool=pool,
-        box_head=TwoMLPHead(config.pyramid_channels * 49, config.head_channels),
-        box_predictor=FastRCNNPredictor(config.head_channels, classes),
-        box_score_thresh=config.score_threshold,
-        box_nms_thresh=config.nms_iou,
-        box_detections_per_img=config.max_detections,
-        box_batch_size_per_image=48,
+        rpn_head=head,
         min_size=config.height_px,
         max_size=config.width_px,
         image_mean=list(CHANNEL_MEAN),
@@ -130,6 +276,26 @@ def build_network(config: NetworkConfig) -> FasterRCNN:
         # Every image already has the network's size.
         _skip_resize=True,
     )
+    network.rpn = CoarseProposals(
+        anchors,
+        head,
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=128,
+        positive_fraction=0.5,
+        pre_nms_top_n={"training": 400, "testing": 300},
+        post_nms_top_n={"training": 200, "testing": config.proposals},
+        nms_thresh=0.7,
+    )
+    network.roi_heads = CascadeHeads(
+        config,
+        batch_size_per_image=64,
+        positive_fraction=0.25,
+        score_thresh=config.score_threshold,
+        nms_thresh=config.nms_iou,
+        detections_per_img=config.max_detections,
+    )
+    return network
 
 
 class ExportedDetector(nn.Module):

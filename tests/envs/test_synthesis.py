@@ -44,11 +44,28 @@ def test_labels_are_the_boxes_of_the_masks(scenes):
                 x, y, w, h = label["bbox"]
                 assert (x, y) == (columns.min(), rows.min())
                 assert (x + w, y + h) == (columns.max() + 1, rows.max() + 1)
-                assert label["area"] == len(rows) >= CONFIG.least_visible_px
-                assert label["visible_share"] >= CONFIG.least_visible_share
+                assert label["area"] == len(rows)
+                enough = len(rows) >= CONFIG.least_visible_px
+                enough &= label["visible_share"] >= CONFIG.least_visible_share
+                assert label["iscrowd"] == (not enough)
                 assert sum(label["segmentation"]["counts"]) == view.mask.size
                 labelled += 1
     assert labelled > 5
+
+
+def test_distractors_are_there_but_not_labelled():
+    config = replace(CONFIG, objects=(1, 1), distractors=(3, 3), tray_share=0.0, hard_share=0.0)
+    maker = SceneMaker(config, "train", 3)
+    try:
+        scene = maker.scene(0)
+        bodies = list(maker.world.bodies.values())
+    finally:
+        maker.close()
+    assert [b.model.name for b in bodies[:3]] and len(bodies) == 4
+    assert {b.model.name for b in bodies[:3]} <= {"card", "crate", "drum"}
+    assert [o["object"] for o in scene.objects] == [bodies[3].model.name]
+    for view in scene.views:
+        assert {label["object"] for label in view.labels} <= {bodies[3].model.name}
 
 
 def test_the_true_box_holds_the_points_that_were_seen(scenes):

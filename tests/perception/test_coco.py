@@ -42,9 +42,10 @@ def test_what_is_written_is_read_back(tmp_path):
     np.testing.assert_allclose(back.X_world_cam.matrix, frame.X_world_cam.matrix, atol=1e-12)
     assert back.intrinsics == frame.intrinsics
     np.testing.assert_array_equal(dataset.mask(0), mask)
-    boxes, labels = dataset.boxes(1)
+    boxes, labels, crowd = dataset.boxes(1)
     assert boxes.tolist() == [[10, 20, 30, 40]]
     assert labels.tolist() == [1]
+    assert crowd.tolist() == [False]
     assert dataset.boxes(2)[0].shape == (0, 4)
     assert not list(tmp_path.rglob("*.part"))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from perception.coco import Boxes
 from perception.evaluation import average_precision, evaluate_perception
 from perception.fusion import Fusion
 from perception.oriented_box import oriented_box
@@ -14,10 +15,12 @@ from tests.perception.blocks import Block, look
 CLASSES = ("box", "cylinder", "ball", "irregular")
 
 
-def _image(boxes, labels, scores=None):
+def _image(boxes, labels, scores=None, crowd=()):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     labels = np.array(labels, np.int64)
-    return (boxes, labels) if scores is None else (boxes, np.array(scores, np.float32), labels)
+    if scores is not None:
+        return boxes, np.array(scores, np.float32), labels
+    return Boxes(boxes, labels, np.isin(np.arange(len(boxes)), crowd))
 
 
 BOXES = [[10, 10, 40, 40], [100, 80, 30, 60]]
@@ -53,6 +56,15 @@ def test_half_of_the_objects_found():
     result = average_precision(truth, found, CLASSES)
     assert result["ap50"] == pytest.approx(0.5, abs=0.01)
     assert result["recall"] == pytest.approx(0.5)
+
+
+def test_what_hardly_shows_is_neither_asked_for_nor_wrong():
+    truth = [_image(BOXES, [1, 4], crowd=[1])]
+    for found in ([_image(BOXES[:1], [1], [0.9])], [_image(BOXES, [1, 4], [0.8, 0.9])]):
+        result = average_precision(truth, found, CLASSES)
+        assert result["ap"] == result["recall"] == pytest.approx(1.0)
+    with pytest.raises(SteadyhandError, match="not one object is labelled"):
+        average_precision([_image(BOXES, [1, 4], crowd=[0, 1])], found, CLASSES)
 
 
 def test_nothing_found_is_zero_and_nothing_labelled_is_an_error():
@@ -139,6 +151,22 @@ def test_a_detector_that_sees_nothing_scores_zero_but_depth_still_finds_objects(
     result = evaluate_perception(detector, Fusion(), [scene])
     assert result["ap"] == 0.0
     assert result["object_recall"] == 1.0
+
+
+def test_an_object_that_hardly_shows_in_any_view_is_not_counted():
+    rng, detector = np.random.default_rng(0), _Recorded()
+    blocks = [
+        Block((0.45, 0.10), (0.12, 0.05, 0.04), yaw=0.5),
+        Block((0.55, -0.08), (0.08, 0.04, 0.07), yaw=-1.1),
+    ]
+    scene = _scene(blocks, detector, rng)
+    scene.views[0].labels[1]["iscrowd"] = 1
+    both = evaluate_perception(detector, Fusion(), [scene])
+    assert both["object_recall"] == both["object_precision"] == 1.0
+    scene.views[1].labels[1]["iscrowd"] = 1
+    detector.known = {key: found[1:] for key, found in detector.known.items()}
+    one = evaluate_perception(detector, Fusion(), [scene])
+    assert one["object_recall"] == one["object_precision"] == 1.0
 
 
 def test_an_evaluation_without_images_is_an_error():

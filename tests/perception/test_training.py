@@ -41,6 +41,22 @@ CONFIG = DetectorTrainConfig(
 )  # fmt: skip
 
 
+def test_the_second_head_learns_from_closer_boxes_and_classes_share_one_box():
+    torch.manual_seed(0)
+    heads = build_network(NETWORK).roi_heads
+    truth = {"boxes": torch.tensor([[10.0, 10.0, 50.0, 50.0]]), "labels": torch.tensor([3])}
+    # Overlaps of 1, 0.75 and 0.55: the last is no positive for the second head.
+    boxes = torch.tensor([[10.0, 10, 50, 50], [10, 10, 50, 40], [10, 10, 50, 32]])
+    labels, wanted = heads._refined_targets([boxes], [truth])
+    assert labels[0].tolist() == [3, 3, 0]
+    decoded = heads.refine_coder.decode(wanted[0], [boxes]).reshape(-1, 4)
+    torch.testing.assert_close(decoded, truth["boxes"].expand(3, 4))
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    labels, _ = heads._refined_targets([boxes], [nothing])
+    assert labels[0].tolist() == [0, 0, 0]
+    assert heads.box_predictor.bbox_pred.out_features == 4
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Twelve images of plain boxes on a table."""
@@ -83,7 +99,7 @@ def run(data, tmp_path_factory):
 
 def test_the_slim_network_is_as_large_as_designed():
     count = parameter_count(build_network(NetworkConfig()))
-    assert 5.5e6 < count < 6.5e6
+    assert 6.5e6 < count < 7.5e6
 
 
 def test_a_loss_on_images_with_and_without_objects():
@@ -175,7 +191,7 @@ def test_the_exported_graph_equals_torch(run, data):
     assert found.same_count == 1.0
     assert found.box_px < 0.01
     assert found.score < 1e-4
-    assert figures["int8_bytes"] < 0.8 * figures["fp32_bytes"]
+    assert figures["int8_bytes"] < 0.9 * figures["fp32_bytes"]
 
 
 def test_the_shipped_graph_carries_what_its_user_needs(run, data):
