@@ -109,6 +109,8 @@ class Recorder:
                 self._writer.add_metadata("steadyhand", text)
         except OSError as error:
             self._sink.close()
+            if self.path.is_file():  # /dev/full is none
+                self.path.unlink()
             raise RecordingError(f"{self.path}: {_say(error)}") from None
 
     @property

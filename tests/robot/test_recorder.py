@@ -261,6 +261,26 @@ def test_a_disk_that_is_full_from_the_start_is_said_at_once():
         Recorder(Path("/dev/full"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file size limits as on Linux")
+def test_a_disk_that_takes_nothing_leaves_no_empty_recording(tmp_path):
+    path = tmp_path / "none.mcap"
+    code = f"""
+        import resource
+        from pathlib import Path
+        from robot.loop.recorder import Recorder, RecordingError
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        try:
+            Recorder(Path({str(path)!r}))
+        except RecordingError as error:
+            print(error)
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == f"{path}: File too large"
+    assert not path.exists()
+
+
 def test_a_folder_that_is_missing_is_said_at_once(tmp_path):
     with pytest.raises(RecordingError, match=r"nowhere/x\.mcap: No such file"):
         Recorder(tmp_path / "nowhere" / "x.mcap")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from configs.load import digest, find, load
+from policies.bundle.verify import verify_bundle
 from robot.errors import ConfigError, SteadyhandError
 from steadyhand.pipeline import Pipeline, TrainingConfig, seeded
 
@@ -38,6 +45,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
         Pipeline(tmp_path / "run", other, lambda _: None).begin()
 
 
+ROOT = Path(__file__).parents[2]
 TINY = [
     "task.bank_size=4",
     "task.physics=nominal",
@@ -71,6 +79,43 @@ def test_cloning_and_ppo_run_through_and_resume(tmp_path):
     assert said == []  # everything was there
     for a, b in zip(network.parameters(), again.parameters(), strict=True):
         assert (a == b).all()
+
+
+@pytest.mark.slow
+def test_train_all_goes_from_nothing_to_a_bundle_that_verifies(tmp_path):
+    """The whole chain as a user starts it, the detector included, at the smallest scale."""
+    run = tmp_path / "run"
+    tiny = [
+        *TINY,
+        "scenes_n=4",
+        "validation_scenes_n=2",
+        "detector.epochs=1",
+        "detector.batch=2",
+        "detector.network.stage_channels=[16,16,32,32]",
+        "detector.network.pyramid_channels=16",
+        "detector.network.head_channels=32",
+        "detector_int8.images=2",
+        "proof_episodes_n=2",
+    ]
+
+    def steadyhand(stage: str) -> dict[str, object]:
+        command = [sys.executable, "-m", "steadyhand.cli", "train", stage, "--out", str(run)]
+        command += ["--workers", "0", "--json"]
+        command += [part for pair in tiny for part in ("--set", pair)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    steadyhand("detector")
+    file = run / "detector" / "detector.onnx"
+    assert file.stat().st_size > 100_000
+    # After four steps it sees nothing, and export asks for a detection to refer to.
+    shutil.copy(ROOT / "policies/bundle/shipped/models/detector.onnx", file)
+    assert steadyhand("all")["bundle"] == str(run / "bundle")
+    assert all(check.ok for check in verify_bundle(run / "bundle"))
+    proof = json.loads((run / "bundle" / "proofs.json").read_text())
+    assert proof["nominal"]["int8"]["episodes"] == 2
+    assert proof["ships"] in ("ppo", "clone")
 
 
 def test_the_seed_reaches_every_stage():
