@@ -41,7 +41,8 @@ from perception.trials import (
 )
 from robot.execution.grasp import TICKS, GraspLoopConfig, Outcome
 from robot.geometry import grasp_rotation
-from robot.planning.grasps import WIDE, GraspConfig, GraspPlanner
+from robot.planning.grasps import GraspConfig, GraspPlanner
+from robot.planning.ranking import WIDE
 from robot.planning.reach import reachable
 from robot.safety.supervisor import Supervisor
 from robot.types import (
@@ -80,14 +81,14 @@ class TrialsConfig:
         turn_deg: standard deviation of such a turn.
     """
 
-    objects: tuple[float, ...] = (0.25, 0.15, 0.15, 0.15, 0.15, 0.15)
+    objects: tuple[float, ...] = (0.4, 0.25, 0.15, 0.1, 0.05, 0.05)
     primitive_share: float = bounded(0.25, 0.0, 1.0)
     area_m: tuple[float, float] = bounded((0.10, 0.30), 0.0, 1.0)
     physics: Literal["nominal", "hard"] = "hard"
     best_n: int = bounded(1, 0, 1000)
-    wide_n: int = bounded(4, 0, 1000)
-    poor_n: int = bounded(2, 0, 1000)
-    shifted_n: int = bounded(6, 0, 1000)
+    wide_n: int = bounded(6, 0, 1000)
+    poor_n: int = bounded(3, 0, 1000)
+    shifted_n: int = bounded(8, 0, 1000)
     shift_m: float = bounded(0.016, 0.0, 0.1)
     turn_deg: float = bounded(40.0, 0.0, 180.0)
 

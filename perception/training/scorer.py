@@ -209,7 +209,7 @@ def train_scorer(
     return out / WEIGHTS
 
 
-def load_scorer(path: Path | str) -> tuple[ScorerNetwork, ScorerTrainConfig]:
+def load_network(path: Path | str) -> tuple[ScorerNetwork, ScorerTrainConfig]:
     """The network of a finished run, ready to use.
 
     Raises:

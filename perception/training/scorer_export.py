@@ -27,7 +27,7 @@ from perception.training.calibration import (
     fit_platt,
     reliability_svg,
 )
-from perception.training.scorer import Samples, ScorerNetwork, load_scorer, logits
+from perception.training.scorer import Samples, ScorerNetwork, load_network, logits
 
 _OPSET = 17
 TOLERANCE = 1e-5
@@ -157,7 +157,7 @@ def export_scorer(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    network, config = load_scorer(weights)
+    network, config = load_network(weights)
     calibration, probability = calibrate(network, held_out)
     module = CalibratedScorer(network, calibration.platt).eval()
     model = export_onnx(module, digest(config), git_commit)

@@ -71,16 +71,6 @@ class GraspConfig:
     keep_n: int = bounded(12, 1, 1000)
 
 
-# For a scorer to choose from: steeper, wider and tighter grips too; the score's scale stays.
-WIDE = GraspConfig(
-    keep_n=48,
-    max_side_deg=60.0,
-    side_weight=0.6 * 60 / 35,
-    side_clearance_m=0.002,
-    max_width_m=0.075,
-)
-
-
 class GraspPlanner:
     """Proposes grasp candidates for what a look saw.
 
