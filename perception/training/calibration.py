@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +127,7 @@ def reliability_svg(probability: Floats, held: NDArray[np.bool_], title: str) ->
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + size + 24}" '
         f'height="{top + size + 52}" font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="white"/>',
-        f'<text x="{left}" y="20" font-size="13">{title}</text>',
+        f'<text x="{left}" y="20" font-size="13">{escape(title)}</text>',
         f'<rect x="{left}" y="{top}" width="{size}" height="{size}" fill="none" stroke="#888"/>',
     ]
     for value in (0.0, 0.25, 0.5, 0.75, 1.0):
