@@ -3,7 +3,8 @@
 ``train`` and ``test`` split pybullet_data's 1000 ``random_urdfs`` as bullet3's
 ``kuka_diverse_object_gym_env.py`` does: folders whose number ends in 0 are for testing. Number 168
 is left out because its mesh holds only NaN vertices. ``primitives`` are boxes, cylinders and balls
-that fit the gripper. Anything else is a glob of URDF files.
+that fit the gripper. ``validation`` is the tenth of ``train`` whose number ends in 5: what is
+trained on the others is chosen by these, never by ``test``. Anything else is a glob of URDF files.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     import trimesh
 
 CLASSES = ("box", "cylinder", "ball", "irregular")
-SETS = ("train", "test", "primitives")
+SETS = ("train", "test", "validation", "primitives")
 GRIPPER_OPENING_M = 0.08
 LARGEST_M = 0.30
 """No edge of an object may be longer, or it would not fit the look and the tray."""
 _BROKEN = 168
+_VALIDATION_DIGIT = "5"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ def object_set(spec: str) -> tuple[ObjectModel, ...]:
     """
     if spec in ("train", "test"):
         return _random_urdfs(test=spec == "test")
+    if spec == "validation":
+        return tuple(m for m in _random_urdfs(test=False) if is_validation(m))
     if spec == "primitives":
         return primitives(np.random.default_rng(7), 60)
     paths = sorted(Path(p) for p in glob.glob(spec, recursive=True))  # noqa: PTH207 (absolute globs)
@@ -64,6 +68,11 @@ def object_set(spec: str) -> tuple[ObjectModel, ...]:
             f"objects: {spec!r} is none of {', '.join(SETS)} and matches no URDF file"
         )
     return tuple(from_urdf(path) for path in paths)
+
+
+def is_validation(model: ObjectModel) -> bool:
+    """Whether a train object is kept apart to choose by."""
+    return model.name.endswith(_VALIDATION_DIGIT)
 
 
 def _random_urdfs(test: bool) -> tuple[ObjectModel, ...]:

@@ -27,7 +27,7 @@ from robot.errors import ConfigError
 from robot.execution.grasp import GraspLoop
 from robot.execution.pick import PickConfig, Picker
 from robot.execution.player import Player
-from robot.interface import Detector, Perception, Policy
+from robot.interface import Detector, GraspScorer, Perception, Policy
 from robot.limits import RobotLimits, load_limits
 from robot.loop.log import RunLog
 from robot.safety.supervisor import Supervisor
@@ -47,6 +47,7 @@ class Station:
         log: gets every event.
         gui: open Bullet's window.
         limits: the arm's, from a bundle say; the Panda's own when None.
+        scorer: rates grasp candidates, where there is one.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Station:
         log: RunLog | None = None,
         gui: bool = False,
         limits: RobotLimits | None = None,
+        scorer: GraspScorer | None = None,
     ) -> None:
         self.physics = physics
         self.limits = limits or load_limits("panda")
@@ -93,6 +95,7 @@ class Station:
             self.perception,
             policy,
             config=PickConfig(tray=TRAY),
+            scorer=scorer,
         )
 
     def begin(self, models: Sequence[ObjectModel], drop_config: DropConfig, seed: int) -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from perception.camera import height_image
-from robot.errors import SensorError, SteadyhandError
+from perception.session import ModelError, open_model
+from robot.errors import SensorError
 from robot.types import Detection, RgbdFrame
 
 # The fourth channel is the height above the table, clipped to this range (m): above it there is
@@ -29,10 +28,6 @@ INPUT = {
     "height_range_m": list(HEIGHT_RANGE_M),
 }
 OUTPUTS = ["boxes_xyxy_px", "scores", "labels"]
-
-
-class ModelError(SteadyhandError):
-    """A model file is missing, damaged, or not what its user expects."""
 
 
 def network_input(frame: RgbdFrame) -> NDArray[np.float32]:
@@ -89,27 +84,12 @@ class OnnxDetector:
         if not 0.0 <= score_threshold <= 1.0:
             raise ModelError(f"score_threshold: must be in [0, 1], got {score_threshold}")
         self._name = "detector" if isinstance(model, bytes) else str(model)
-        self._session = self._open(model, threads)
+        self._session = open_model(model, "detector", threads)
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         self._check()
         self.classes: tuple[str, ...] = tuple(json.loads(self.metadata["classes"]))
         self.score_threshold = score_threshold
         _, self.height_px, self.width_px = self._session.get_inputs()[0].shape
-
-    def _open(self, model: Path | str | bytes, threads: int) -> Any:
-        if not isinstance(model, bytes):
-            if not Path(model).is_file():
-                raise ModelError(f"{model}: no such file; expected a detector's .onnx file")
-            model = str(model)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises a dozen classes with no common base
-            first = str(error).strip().splitlines()[0]
-            raise ModelError(f"{self._name}: not a loadable ONNX model: {first}") from error
 
     def _check(self) -> None:
         inputs = self._session.get_inputs()

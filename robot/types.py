@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -373,6 +374,7 @@ class PickResult:
         object_id: of the object that was tried, or -1.
         attempt_s: simulated or real seconds from look to end.
         detail: one line for a person.
+        refused: other candidates that were not taken: reason to number.
     """
 
     success: bool
@@ -380,6 +382,7 @@ class PickResult:
     object_id: int
     attempt_s: float
     detail: str = ""
+    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 class VerdictLevel(IntEnum):

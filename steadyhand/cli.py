@@ -40,6 +40,7 @@ def _register() -> None:
     demos_app.command("record")(demos.record)
     demos_app.command("info")(demos.info)
     train_app.command("detector")(train.detector)
+    train_app.command("scorer")(train.scorer)
     train_app.command("bc")(train.bc)
     train_app.command("ppo")(train.ppo)
     train_app.command("all")(train.everything)

@@ -33,7 +33,9 @@ def grasp(
     expert: Annotated[bool, typer.Option("--expert", help="The expert; sees the truth.")] = False,
     scripted: Annotated[bool, typer.Option("--scripted", help="The candidate, open loop.")] = False,
     protocol: Annotated[str, typer.Option(help="single, kuka or clutter.")] = "single",
-    objects: Annotated[str, typer.Option(help="test, train, primitives or a glob.")] = "test",
+    objects: Annotated[
+        str, typer.Option(help="test, train, validation, primitives or a glob.")
+    ] = "test",
     sensing: Annotated[
         str, typer.Option(help="camera or truth; the expert's default is truth.")
     ] = "",
@@ -44,6 +46,13 @@ def grasp(
         Optional[Path],  # noqa: UP045
         typer.Option("--detector", help="Another detector: an .onnx file or a bundle."),
     ] = None,
+    scorer: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--scorer", help="Another grasp scorer: an .onnx file or a bundle."),
+    ] = None,
+    no_scorer: Annotated[
+        bool, typer.Option("--no-scorer", help="Candidates in the planner's own order.")
+    ] = False,
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--out", help="JSON-lines file of episodes; resumes what is there."),
@@ -71,9 +80,14 @@ def grasp(
         raise ConfigError("sensing: the expert sees the truth by definition; leave --sensing out")
     protocol_of(protocol)
     physics_setting(physics)
+    if no_scorer and scorer is not None:
+        raise ConfigError("evaluate grasp: --scorer and --no-scorer exclude each other")
     if sensing == "camera" and detector is None:
         detector = bundle or shipped()
-    for source in {p for p in (detector, bundle) if p is not None and p.suffix != ".onnx"}:
+    if sensing == "camera" and scorer is None and not no_scorer:
+        scorer = bundle or shipped()  # a bundle without one leaves the planner's own order
+    sources = {p for p in (detector, scorer, bundle) if p is not None and p.suffix != ".onnx"}
+    for source in sources:
         Bundle.load(source)
     setup = GraspSetup(
         subject,
@@ -82,6 +96,7 @@ def grasp(
         cast("Sensing", sensing),
         physics,
         detector if sensing == "camera" else None,
+        scorer,
     )
     began = time.monotonic()
     with progress(f"{subject.label} {protocol} {physics}", episodes) as bar:
@@ -94,7 +109,9 @@ def grasp(
 
 def perception(
     bundle: BundleDir = None,
-    objects: Annotated[str, typer.Option(help="test, train, primitives or a glob.")] = "test",
+    objects: Annotated[
+        str, typer.Option(help="test, train, validation, primitives or a glob.")
+    ] = "test",
     views: Annotated[int, typer.Option(min=1, max=2, help="Cameras that look at once.")] = 2,
     images: Annotated[int, typer.Option(min=1)] = 200,
     detector: Annotated[

@@ -25,6 +25,10 @@ def export(
             "--detector", help="int8 detector file; the run's own, or the shipped bundle's."
         ),
     ] = None,
+    scorer: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--scorer", help="Grasp scorer file; the run's own where it has one."),
+    ] = None,
     note: Annotated[str, typer.Option("--note", help="A remark for the card.")] = "",
     episodes: Annotated[int, typer.Option(min=2, help="Paired episodes of the proof.")] = 200,
     seed: Seed = 1000,
@@ -50,6 +54,9 @@ def export(
         if detector is not None:
             raise SteadyhandError(f"{detector}: no such detector file")
         file = Bundle.load(shipped()).root / "models" / "detector.onnx"
+    if scorer is not None and not scorer.is_file():
+        raise SteadyhandError(f"{scorer}: no such scorer file")
+    own = run / "scorer" / "scorer.onnx"
     clone = run / "bc" / "network.pt"
     parts = Parts(
         PolicyNetwork.load(weights),
@@ -58,6 +65,7 @@ def export(
         file,
         reference_frame(0),
         _origin(run, note),
+        scorer or (own if own.is_file() else None),
     )
     began = time.monotonic()
     bundle = pack(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from configs.load import as_dict, digest
 from perception.detector import network_input
+from perception.scorer import numbers, patches
 from policies.bundle.contents import card_markdown, record_reference, robot_files
 from policies.bundle.format import Bundle, write_bundle
 from policies.bundle.verify import verify_bundle
@@ -28,8 +29,10 @@ from policies.evaluation.subjects import Subject
 from policies.learning.export import check_parity, export_onnx, policy_metadata
 from policies.learning.network import PolicyNetwork
 from policies.provenance import git_commit, package_versions
+from policies.storage import read_json
 from robot.errors import SteadyhandError
-from robot.types import RgbdFrame
+from robot.geometry import grasp_rotation
+from robot.types import GraspCandidate, HeightMap, Pose, RgbdFrame
 
 Say = Callable[[str], None]
 PHYSICS = ("nominal", "hard")
@@ -46,6 +49,7 @@ class Parts:
         detector: the int8 detector's file.
         frame: one look, for the detector's reference.
         origin: what made them: command, config, seed, data.
+        scorer: the grasp scorer's file, with its figures beside it; None to leave it out.
     """
 
     policy: PolicyNetwork
@@ -54,6 +58,7 @@ class Parts:
     detector: Path
     frame: RgbdFrame | None
     origin: Mapping[str, Any]
+    scorer: Path | None = None
 
 
 def pack(
@@ -102,12 +107,18 @@ def pack(
     }
     if parts.frame is not None:
         inputs["detector"] = {"image": network_input(parts.frame)}
+    if parts.scorer is not None:
+        models["scorer"] = parts.scorer.read_bytes()
+        inputs["scorer"] = scorer_inputs()
     card: dict[str, Any] = {
         "origin": dict(parts.origin),
         "parity": as_dict(parity),
         "int8": {"config": as_dict(quantize), "action_error": as_dict(error)},
         "versions": package_versions(),
     }
+    if parts.scorer is not None:
+        figures = parts.scorer.with_suffix(".json")
+        card["grasp_scorer"] = read_json(figures) if figures.is_file() else {"figures": "none"}
     created = {
         "git_commit": git_commit(),
         "config_hash": parts.origin.get("config_hash", digest(quantize)),
@@ -155,6 +166,19 @@ def _hold(folder: Path) -> None:
 def _same(first: PolicyNetwork, second: PolicyNetwork) -> bool:
     a, b = first.state_dict(), second.state_dict()
     return a.keys() == b.keys() and all(bool((a[k] == b[k]).all()) for k in a)
+
+
+def scorer_inputs() -> dict[str, NDArray[np.float32]]:
+    """Patches and numbers for the scorer's reference: grips of a bar in the middle of a map."""
+    height = np.zeros((80, 80), np.float32)
+    height[20:60, 34:46] = 0.04
+    grid = HeightMap(np.zeros(2), 0.0025, height, height >= 0, 0.0)
+    grips = []
+    for k in range(16):
+        at = (0.1, 0.07 + 0.004 * k, 0.02)
+        pose = Pose.from_matrix("world", "grasp", grasp_rotation(0.2 * k), at)
+        grips.append(GraspCandidate(pose, 0.03, 0.07, 1.0, -1, 0.0))
+    return {"patch": patches(grid, grips), "numbers": numbers(grips)}
 
 
 def proof(

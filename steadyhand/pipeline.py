@@ -1,6 +1,7 @@
 """The chain that makes a bundle, stage by stage; each stage goes on where it was interrupted.
 
-Folder of a run: ``data/`` (scenes), ``detector/``, ``demos/``, ``bc/``, ``ppo/``, ``bundle/``.
+Folder of a run: ``data/`` (scenes and grasp trials), ``detector/``, ``scorer/``, ``demos/``,
+``bc/``, ``ppo/``, ``bundle/``.
 """
 
 from __future__ import annotations
@@ -13,10 +14,16 @@ from typing import Any
 
 from configs.load import as_dict, bounded, digest
 from envs.synthesis.scenes import generate
+from envs.synthesis.trials import TrialsConfig, generate_trials
 from perception.training.export import QuantizeConfig as DetectorQuantizeConfig
 from perception.training.export import export_detector
+from perception.training.scorer import WEIGHTS as SCORER_WEIGHTS
+from perception.training.scorer import ScorerTrainConfig, samples_of, train_scorer
+from perception.training.scorer_export import MODEL as SCORER
+from perception.training.scorer_export import export_scorer
 from perception.training.train import WEIGHTS, DetectorTrainConfig
 from perception.training.train import train as train_detector
+from perception.trials import read_trials
 from policies.compression.quantize import QuantizeConfig
 from policies.demos.dataset import Demonstrations, load_demonstrations
 from policies.demos.record import RecordConfig, record
@@ -72,6 +79,10 @@ class TrainingConfig:
         validation_scenes_n: scenes of train objects that are held out.
         detector: how the detector is trained.
         detector_int8: how it is quantized.
+        trials: which grasps are tried for the scorer.
+        trial_scenes_n: tables of train objects on which they are tried.
+        validation_trial_scenes_n: tables of held-out train objects, for calibration and figures.
+        scorer: how the scorer is trained.
         task: where the policy learns.
         demos: the expert's demonstrations.
         bc: cloning with rounds of corrections.
@@ -85,6 +96,10 @@ class TrainingConfig:
     validation_scenes_n: int = bounded(100, 1, 1_000_000)
     detector: DetectorTrainConfig = field(default_factory=DetectorTrainConfig)
     detector_int8: DetectorQuantizeConfig = field(default_factory=DetectorQuantizeConfig)
+    trials: TrialsConfig = field(default_factory=TrialsConfig)
+    trial_scenes_n: int = bounded(1200, 1, 1_000_000)
+    validation_trial_scenes_n: int = bounded(200, 1, 1_000_000)
+    scorer: ScorerTrainConfig = field(default_factory=ScorerTrainConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     demos: RecordConfig = field(default_factory=RecordConfig)
     bc: DaggerConfig = field(default_factory=DaggerConfig)
@@ -99,6 +114,7 @@ def seeded(config: TrainingConfig, seed: int, workers: int) -> TrainingConfig:
         config,
         seed=config.seed + seed,
         detector=replace(config.detector, seed=config.detector.seed + seed),
+        scorer=replace(config.scorer, seed=config.scorer.seed + seed),
         demos=replace(config.demos, seed=config.demos.seed + seed, workers=workers),
         bc=replace(
             config.bc,
@@ -190,6 +206,49 @@ class Pipeline:
         )
         self.say(f"detector: int8 file of {figures['int8_bytes'] / 1e6:.1f} MB")
         return Path(figures["int8"])
+
+    # Grasp scorer ---------------------------------------------------------------------------
+
+    def trials(self) -> tuple[Path, Path]:
+        """Grasp trials on train objects, for training and for validation."""
+        c = self.config
+        made = []
+        for name, count in (
+            ("train", c.trial_scenes_n),
+            ("validation", c.validation_trial_scenes_n),
+        ):
+            folder = self.out / "data" / f"trials_{name}"
+
+            def tell(done: int, of: int, name: str = name) -> None:
+                if done % 50 == 0 or done == of:
+                    self.say(f"trials: {done} of {of} tables for {name}")
+
+            generate_trials(folder, name, count, c.seed, c.trials, self.workers, tell)
+            made.append(folder)
+        return made[0], made[1]
+
+    def scorer(self) -> Path:
+        """The grasp scorer's file, trained if it is not there."""
+        folder = self.out / "scorer"
+        if (folder / SCORER).exists():
+            return folder / SCORER
+        train_set, validation_set = self.trials()
+        held_out = samples_of(read_trials(validation_set))
+
+        def tell(metrics: dict[str, Any]) -> None:
+            if metrics["epoch"] % 5 == 0:
+                shown = {k: round(v, 4) for k, v in metrics.items() if isinstance(v, float)}
+                self.say(f"scorer: epoch {metrics['epoch']}: {shown}")
+
+        data = samples_of(read_trials(train_set))
+        train_scorer(data, folder, self.config.scorer, held_out, tell)
+        report = export_scorer(folder / SCORER_WEIGHTS, folder, held_out, git_commit())
+        found = report["calibration"]["calibrated"]
+        self.say(
+            f"scorer: {len(data)} trials; on held-out objects AUC {found['auc']:.3f}, "
+            f"Brier {found['brier']:.3f}, ECE {found['ece']:.3f}"
+        )
+        return folder / SCORER
 
     # Policy ---------------------------------------------------------------------------------
 

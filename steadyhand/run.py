@@ -15,12 +15,12 @@ import typer
 
 from configs.load import as_dict
 from envs.camera import Light, look_at, render
-from envs.objects import object_set
+from envs.objects import SETS, object_set
 from envs.physics import physics as physics_setting
 from envs.station import Sensing, Station
 from policies.bundle.format import Bundle, shipped
 from policies.edge.runtime import EdgePolicy
-from policies.evaluation.grasping import load_detector
+from policies.evaluation.grasping import load_detector, load_scorer
 from policies.evaluation.protocols import EpisodeResult, clear_table, protocol, put_away
 from policies.provenance import git_commit, package_versions
 from robot.errors import ConfigError, SafetyError, SensorError, SteadyhandError
@@ -74,7 +74,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
 
     rng = np.random.default_rng((seed, 11))
-    if objects in ("test", "train", "primitives"):
+    if objects in SETS:
         chosen = [models[int(i)] for i in rng.choice(len(models), n_objects, replace=True)]
     else:  # a user's own files: each in turn
         chosen = [models[i % len(models)] for i in range(n_objects)]
@@ -99,6 +99,7 @@ def run(
         log=log,
         gui=gui,
         limits=limits,
+        scorer=load_scorer(source) if sensing == "camera" else None,
     )
     rules = protocol("clutter")
     tally = EpisodeResult(seed, objects=len(chosen), names=[m.name for m in chosen])

@@ -1,4 +1,4 @@
-"""``steadyhand train detector|bc|ppo|all``."""
+"""``steadyhand train detector|scorer|bc|ppo|all``."""
 
 from __future__ import annotations
 
@@ -38,6 +38,14 @@ def detector(
     _finish(lambda p: {"detector": str(p.detector())}, out, budget, set_, seed, workers, json)
 
 
+def scorer(
+    out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
+    workers: Workers = CORES, json: Json = False,
+) -> None:  # fmt: skip
+    """Try grasps on train objects, train the grasp scorer on them, calibrate and export it."""
+    _finish(lambda p: {"scorer": str(p.scorer())}, out, budget, set_, seed, workers, json)
+
+
 def bc(
     out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
     workers: Workers = CORES, json: Json = False,
@@ -75,6 +83,7 @@ def everything(
         from steadyhand.packing import Parts, pack
 
         file = pipeline.detector()
+        scorer_file = pipeline.scorer()
         clone = pipeline.clone()
         policy = pipeline.improve()
         c = pipeline.config
@@ -90,8 +99,10 @@ def everything(
                 "config_hash": digest(c),
                 "config": as_dict(c),
                 "seed": c.seed,
-                "data": "rendered scenes of train objects; demonstrations by the scripted expert",
+                "data": "rendered scenes and grasp trials of train objects; demonstrations by the "
+                "scripted expert",
             },
+            scorer_file,
         )
         bundle = pack(
             parts, out / "bundle", c.policy_int8, c.proof_episodes_n, 1000 + c.seed,

@@ -19,7 +19,14 @@ from envs.camera import (
     noisy_depth,
     render,
 )
-from envs.objects import CLASSES, ObjectModel, drop_quaternion, object_set, primitives
+from envs.objects import (
+    CLASSES,
+    ObjectModel,
+    drop_quaternion,
+    is_validation,
+    object_set,
+    primitives,
+)
 from envs.panda import SimPanda
 from envs.physics import PhysicsConfig, PhysicsName, physics
 from envs.scene import settle
@@ -35,8 +42,6 @@ from robot.limits import load_limits
 from robot.types import CameraIntrinsics, Pose, RgbdFrame
 
 VIEWS = ("overhead", "wrist")
-# Every tenth train object is kept for validation, so that no choice is made on test objects.
-_VALIDATION_DIGIT = "5"
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def scene_models(objects: str) -> tuple[tuple[ObjectModel, ...], int]:
     if objects in ("train", "validation"):
         chosen = objects == "validation"
         models = object_set("train")
-        picked = tuple(m for m in models if m.name.endswith(_VALIDATION_DIGIT) == chosen)
+        picked = tuple(m for m in models if is_validation(m) == chosen)
         return picked, 11 if chosen else 10
     return object_set(objects), 12
 

@@ -19,11 +19,11 @@ from perception.coco import CocoDataset, write_bytes
 from perception.detector import (
     INPUT,
     OUTPUTS,
-    ModelError,
     OnnxDetector,
     detector_metadata,
     network_input,
 )
+from perception.session import ModelError
 from perception.training.network import ExportedDetector, NetworkConfig, build_network
 
 _OPSET = 17

@@ -19,8 +19,8 @@ from torchvision.models.detection import FasterRCNN
 from configs.load import as_dict, bounded, digest
 from perception import coco
 from perception.coco import CocoDataset, write_bytes
-from perception.detector import ModelError
 from perception.evaluation import average_precision
+from perception.session import ModelError
 from perception.training.data import AugmentConfig, DetectionData
 from perception.training.network import ExportedDetector, NetworkConfig, build_network
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ from envs.objects import ObjectModel, object_set
 from envs.physics import physics
 from envs.station import Sensing, Station
 from perception.detector import OnnxDetector
+from perception.scorer import OnnxGraspScorer
 from policies.bundle.format import Bundle
 from policies.evaluation.protocols import (
     EpisodeResult,
@@ -46,6 +48,8 @@ class GraspSetup:
         sensing: where candidates and object states come from.
         physics: name of the setting.
         detector: a bundle's folder or a detector's ``.onnx`` file; needed for camera sensing.
+        scorer: a bundle's folder (which may hold none) or a scorer's ``.onnx`` file; None leaves
+            candidates in the planner's own order.
     """
 
     subject: Subject
@@ -54,6 +58,7 @@ class GraspSetup:
     sensing: Sensing = "camera"
     physics: str = "nominal"
     detector: Path | None = None
+    scorer: Path | None = None
 
     def facts(self) -> dict[str, Any]:
         """What a result says of itself."""
@@ -66,7 +71,8 @@ class GraspSetup:
             "physics_hash": digest(physics(self.physics)),
             "subject": self.subject.label,
             "subject_hash": self.subject.digest,
-            "detector_hash": None if self.detector is None else _detector_digest(self.detector),
+            "detector_hash": None if self.detector is None else _source_digest(self.detector),
+            "scorer_hash": scorer_digest(self.scorer),
             "git_commit": git_commit(),
         }
 
@@ -78,7 +84,25 @@ def load_detector(source: Path) -> OnnxDetector:
     return OnnxDetector(Bundle.load(source).model("detector"))
 
 
-def _detector_digest(source: Path) -> str:
+def load_scorer(source: Path) -> OnnxGraspScorer | None:
+    """The scorer of one ``.onnx`` file, or of a bundle's folder: None where that holds none."""
+    if source.suffix == ".onnx" or source.is_file():
+        return OnnxGraspScorer(source)
+    bundle = Bundle.load(source)
+    return OnnxGraspScorer(bundle.model("scorer")) if bundle.has("scorer") else None
+
+
+def scorer_digest(source: Path | None) -> str | None:
+    """Twelve hex digits that change with the scorer, or None where there is none."""
+    if source is None:
+        return None
+    if not source.is_dir():
+        return file_digest(source)
+    bundle = Bundle.load(source)
+    return hashlib.sha256(bundle.model("scorer")).hexdigest()[:12] if bundle.has("scorer") else None
+
+
+def _source_digest(source: Path) -> str:
     return file_digest(source / "manifest.json" if source.is_dir() else source)
 
 
@@ -96,7 +120,10 @@ class _Worker:
         self.rules: Protocol = protocol(setup.protocol)
         self.models: tuple[ObjectModel, ...] = object_set(setup.objects)
         policy = setup.subject.make(GraspLoopConfig().lift_m)
-        self.station = Station(policy, physics(setup.physics), setup.sensing, detector)
+        scorer = None if setup.scorer is None else load_scorer(setup.scorer)
+        self.station = Station(
+            policy, physics(setup.physics), setup.sensing, detector, scorer=scorer
+        )
 
     def run(self, seed: int) -> EpisodeResult:
         return run_protocol(self.station, self.rules, self.models, seed)

@@ -165,6 +165,7 @@ def clear_table(
             -1 if attempt.candidate is None else attempt.candidate.object_id,
             picker.player.clock.now_s() - attempt.started_s,
             "; ".join(attempt.reasons),
+            attempt.refused.as_dict(),
         )
         if attempt.held:
             pick = picker.put_away(attempt)

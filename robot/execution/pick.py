@@ -24,6 +24,7 @@ from robot.planning.grasps import GraspPlanner
 from robot.planning.obstacles import Box
 from robot.planning.paths import PathPlanner
 from robot.planning.placing import PlacePlanner, TrayConfig
+from robot.planning.ranking import GraspRanking, Refusal, Refusals
 from robot.planning.reach import reachable
 from robot.types import GraspCandidate, Look, ObjectState, PickResult, Pose, Trajectory
 
@@ -55,6 +56,7 @@ class GraspAttempt:
     candidate: GraspCandidate | None = None
     obj: ObjectState | None = None
     reasons: list[str] = field(default_factory=list)
+    refused: Refusals = field(default_factory=Refusals)
     started_s: float = 0.0
 
     @property
@@ -72,9 +74,9 @@ class Picker:
         loop: the policy's part.
         perception: looks.
         policy: acts in the policy's part.
-        planner: proposes candidates.
+        planner: proposes candidates; with a scorer, more of them, when None.
         config: see :class:`PickConfig`.
-        scorer: rates candidates, where there is one.
+        scorer: rates candidates, where there is one; else the planner's own order stands.
         seed: of the planners' choices.
     """
 
@@ -96,8 +98,7 @@ class Picker:
         self.perception = perception
         self.policy = policy
         self.config = config or PickConfig()
-        self.planner = planner or GraspPlanner(limits.gripper)
-        self.scorer = scorer
+        self.ranking = GraspRanking(limits.gripper, scorer, planner)
         self.checker = CollisionChecker(limits, loop.kinematics)
         self.paths = PathPlanner(limits, loop.kinematics, self.checker, seed)
         self.placing = PlacePlanner(loop.kinematics, self.checker, self.paths, self.config.tray)
@@ -127,16 +128,27 @@ class Picker:
         """Plan for the best candidate that can be reached, go there, and let the policy grasp."""
         self._scene = look
         attempt = GraspAttempt("no_candidate", started_s=self.player.clock.now_s())
-        candidates = self._candidates(look)
+        ranked = self.ranking.ranked(look, self._rng, self._like_a_failed_one)
+        candidates = [item.candidate for item in ranked]
         if not candidates:
             attempt.reasons.append("no place on any object fits between the fingers from above")
-        for candidate in candidates[: self.config.tries_n]:
+        for place, candidate in enumerate(candidates[: self.config.tries_n], start=1):
+            found = reachable(self.loop, candidate, self.player.q_sent)
+            if found is None:
+                at = np.array2string(candidate.X_world_grasp.position_m, precision=3)
+                attempt.outcome = "no_path"
+                attempt.reasons.append(f"grasp at {at} m: out of reach")
+                attempt.refused.add(Refusal.OUT_OF_REACH)
+                continue
+            chosen = found[0]
             try:
-                chosen, path = self._approach(candidate, look)
+                path = self._approach(chosen, found[1], look)
             except PlanningError as error:
                 attempt.outcome = "no_path"
                 attempt.reasons.append(str(error))
+                attempt.refused.add(Refusal.NO_PATH)
                 continue
+            attempt.refused.rest(ranked[place:], self.ranking.config.least_probability)
             attempt.candidate = chosen
             attempt.obj = next((o for o in look.objects if o.object_id == chosen.object_id), None)
             if self.player.log is not None:
@@ -187,7 +199,8 @@ class Picker:
 
         def result(success: bool, category: str, detail: str = "") -> PickResult:
             taken = self.player.clock.now_s() - attempt.started_s
-            return PickResult(success, category, object_id, taken, detail)
+            refused = attempt.refused.as_dict()
+            return PickResult(success, category, object_id, taken, detail, refused)
 
         if candidate is None:
             return result(False, "no_candidate", "; ".join(attempt.reasons))
@@ -235,24 +248,11 @@ class Picker:
 
     # Parts ----------------------------------------------------------------------------------
 
-    def _candidates(self, look: Look) -> list[GraspCandidate]:
-        """Best first; those like one that failed before come last."""
-        candidates = self.planner.propose(look, self._rng)
-        if self.scorer is not None and candidates:
-            score = self.scorer.score(look.height_map, candidates)
-            candidates = [candidates[i] for i in np.argsort(-score, kind="stable")]
-        return sorted(candidates, key=self._like_a_failed_one)
-
-    def _approach(self, candidate: GraspCandidate, look: Look) -> tuple[GraspCandidate, Trajectory]:
-        q = self.player.q_sent
-        found = reachable(self.loop, candidate, q)
-        if found is None:
-            at = np.array2string(candidate.X_world_grasp.position_m, precision=3)
-            raise PlanningError(f"grasp at {at} m: out of reach")
-        chosen, q_pregrasp = found
+    def _approach(self, candidate: GraspCandidate, q_pregrasp: Array, look: Look) -> Trajectory:
+        """A free way to the candidate's pre-grasp; raises ``PlanningError`` where there is none."""
         self._set_scene(look, None)
-        self.checker.set_hand(chosen.opening_m)
-        return chosen, self.paths.to_joints(q, q_pregrasp)
+        self.checker.set_hand(candidate.opening_m)
+        return self.paths.to_joints(self.player.q_sent, q_pregrasp)
 
     def _policy_part(self, candidate: GraspCandidate, obj: ObjectState | None) -> Outcome:
         """Let the policy act until the outcome is known."""

@@ -8,7 +8,8 @@ import onnx
 import pytest
 
 from perception import coco
-from perception.detector import ModelError, OnnxDetector, network_input
+from perception.detector import OnnxDetector, network_input
+from perception.session import ModelError
 from robot.errors import SensorError
 from robot.types import CameraIntrinsics, RgbdFrame
 from tests.perception.blocks import Block, look

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from configs.load import digest, find, load
+from perception.scorer import OnnxGraspScorer
 from policies.bundle.verify import verify_bundle
 from robot.errors import ConfigError, SteadyhandError
 from steadyhand.pipeline import Pipeline, TrainingConfig, seeded
@@ -65,6 +66,18 @@ TINY = [
     "ppo.measure.final_episodes=2",
 ]
 
+FEW_TRIALS = [
+    "trials.objects=[1.0]",
+    "trials.best_n=2",
+    "trials.wide_n=1",
+    "trials.poor_n=0",
+    "trials.shifted_n=2",
+    "trial_scenes_n=3",
+    "validation_trial_scenes_n=2",
+    "scorer.epochs=2",
+    "scorer.batch=8",
+]
+
 
 def test_cloning_and_ppo_run_through_and_resume(tmp_path):
     config = load(TrainingConfig, find("train", "quick"), TINY)
@@ -87,6 +100,7 @@ def test_train_all_goes_from_nothing_to_a_bundle_that_verifies(tmp_path):
     run = tmp_path / "run"
     tiny = [
         *TINY,
+        *FEW_TRIALS,
         "scenes_n=4",
         "validation_scenes_n=2",
         "detector.epochs=1",
@@ -118,12 +132,29 @@ def test_train_all_goes_from_nothing_to_a_bundle_that_verifies(tmp_path):
     assert proof["ships"] in ("ppo", "clone")
 
 
+def test_the_scorer_stage_tries_learns_exports_and_resumes(tmp_path):
+    few = ["trials.objects=[1.0]", "trials.best_n=2", "trials.wide_n=1", "trials.poor_n=0",
+           "trials.shifted_n=2", "trial_scenes_n=3", "validation_trial_scenes_n=2",
+           "scorer.epochs=2", "scorer.batch=8"]  # fmt: skip
+    config = load(TrainingConfig, find("train", "quick"), few)
+    said: list[str] = []
+    pipeline = Pipeline(tmp_path / "run", config, said.append, workers=1)
+    file = pipeline.scorer()
+    assert OnnxGraspScorer(file).metadata["kind"] == "steadyhand-grasp-scorer"
+    assert {"scorer.json", "reliability.svg"} <= {p.name for p in file.parent.iterdir()}
+    assert said[-1].startswith("scorer:")
+    said.clear()
+    assert Pipeline(tmp_path / "run", config, said.append).scorer() == file
+    assert said == []
+
+
 def test_the_seed_reaches_every_stage():
     config = load(TrainingConfig, find("train", "quick"))
     other = seeded(config, 5, workers=1)
     for a, b in (
         (config, other),
         (config.detector, other.detector),
+        (config.scorer, other.scorer),
         (config.demos, other.demos),
         (config.bc, other.bc),
         (config.bc.clone, other.bc.clone),

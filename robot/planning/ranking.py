@@ -1,0 +1,147 @@
+"""Which candidate first: by the scorer's probability where there is a scorer, else as planned.
+
+The planner's own score puts candidates in order; a scorer is offered more of them, steeper and
+tighter ones too, and puts them in order by how likely they are to hold. What is not taken is
+counted by the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from configs.load import bounded
+from robot.interface import GraspScorer
+from robot.limits import GripperLimits
+from robot.planning.grasps import GraspConfig, GraspPlanner
+from robot.types import GraspCandidate, Look
+
+# For a scorer to choose from; the analytic score keeps its scale.
+WIDE = GraspConfig(
+    keep_n=48,
+    max_side_deg=60.0,
+    side_weight=0.6 * 60 / 35,
+    side_clearance_m=0.002,
+    max_width_m=0.075,
+)
+
+
+class Refusal(Enum):
+    """Why a candidate was not taken."""
+
+    OUT_OF_REACH = "out of reach"
+    NO_PATH = "no free path"
+    UNLIKELY = "unlikely to hold"
+    FAILED_BEFORE = "like one that failed"
+    SECOND_BEST = "behind a better one"
+
+
+@dataclass(frozen=True)
+class RankingConfig:
+    """How candidates are put in order.
+
+    Attributes:
+        analytic_weight: logits that one unit of the planner's own score adds to the scorer's.
+        least_probability: a less likely candidate is counted as refused where a better one was
+            taken; where there is none it is tried all the same.
+    """
+
+    analytic_weight: float = bounded(0.0, 0.0, 100.0)
+    least_probability: float = bounded(0.6, 0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A candidate in its place.
+
+    Attributes:
+        candidate: the grip.
+        probability: that it holds, by the scorer; NaN without one.
+        failed_before: it is like one that failed before.
+    """
+
+    candidate: GraspCandidate
+    probability: float = math.nan
+    failed_before: bool = False
+
+
+@dataclass(slots=True)
+class Refusals:
+    """How many candidates were not taken, by reason."""
+
+    counts: Counter[Refusal] = field(default_factory=Counter)
+
+    def add(self, reason: Refusal, count: int = 1) -> None:
+        """Count ``count`` more."""
+        if count > 0:
+            self.counts[reason] += count
+
+    def rest(self, ranked: Sequence[Ranked], least_probability: float) -> None:
+        """Count candidates that come after the one taken, each by the first reason that fits."""
+        for item in ranked:
+            if item.failed_before:
+                self.add(Refusal.FAILED_BEFORE)
+            elif item.probability < least_probability:
+                self.add(Refusal.UNLIKELY)
+            else:
+                self.add(Refusal.SECOND_BEST)
+
+    def as_dict(self) -> Mapping[str, int]:
+        """Reason to number, for records."""
+        return {reason.value: self.counts[reason] for reason in Refusal if self.counts[reason]}
+
+
+class GraspRanking:
+    """Proposes candidates and puts them in order.
+
+    Args:
+        gripper: of the hand.
+        scorer: rates candidates, where there is one.
+        planner: proposes them; the usual one, or a wide one for a scorer, when None.
+        config: see :class:`RankingConfig`.
+    """
+
+    def __init__(
+        self,
+        gripper: GripperLimits,
+        scorer: GraspScorer | None = None,
+        planner: GraspPlanner | None = None,
+        config: RankingConfig | None = None,
+    ) -> None:
+        self.config = config or RankingConfig()
+        self.scorer = scorer
+        wide = GraspConfig() if scorer is None else WIDE
+        self.planner = planner or GraspPlanner(gripper, wide)
+
+    def ranked(
+        self,
+        look: Look,
+        rng: np.random.Generator,
+        failed_before: Callable[[GraspCandidate], bool] = lambda _: False,
+    ) -> list[Ranked]:
+        """Candidates, best first; those like one that failed before come last.
+
+        Args:
+            look: objects and heights.
+            rng: of the planner.
+            failed_before: whether a candidate is like one that failed.
+        """
+        candidates = self.planner.propose(look, rng)
+        probability = np.full(len(candidates), np.nan)
+        order = np.arange(len(candidates))
+        if self.scorer is not None and candidates:
+            probability = np.asarray(self.scorer.score(look.height_map, candidates), float)
+            sure = np.clip(probability, 1e-6, 1 - 1e-6)
+            analytic = np.array([c.score for c in candidates])
+            value = np.log(sure / (1 - sure)) + self.config.analytic_weight * analytic
+            order = np.argsort(-value, kind="stable")
+        ranked = [
+            Ranked(candidates[i], float(probability[i]), failed_before(candidates[i]))
+            for i in order
+        ]
+        return sorted(ranked, key=lambda item: item.failed_before)

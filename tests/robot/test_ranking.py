@@ -1,0 +1,85 @@
+"""Candidates in order: the planner's own, or the scorer's; and why the rest was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from robot.interface import GraspScorer
+from robot.planning.grasps import GraspPlanner
+from robot.planning.ranking import GraspRanking, Ranked, RankingConfig, Refusal, Refusals
+from robot.types import GraspCandidate, HeightMap
+from tests.robot.test_grasps import GRIPPER, look_at
+
+LOOK = look_at((0.5, 0.0, 0.3, 0.12, 0.04, 0.05))
+
+
+class Eastern:
+    """A scorer that likes grips far out along x."""
+
+    def score(self, height_map: HeightMap, candidates: Sequence[GraspCandidate]) -> np.ndarray:
+        x = np.array([c.X_world_grasp.position_m[0] for c in candidates], np.float32)
+        return 1 / (1 + np.exp(-100 * (x - 0.5)))
+
+
+def x_of(item: Ranked) -> float:
+    return float(item.candidate.X_world_grasp.position_m[0])
+
+
+def test_without_a_scorer_the_planners_order_stands():
+    ranked = GraspRanking(GRIPPER).ranked(LOOK, np.random.default_rng(0))
+    planned = GraspPlanner(GRIPPER).propose(LOOK, np.random.default_rng(0))
+    assert len(ranked) == len(planned) > 5
+    for item, candidate in zip(ranked, planned, strict=True):
+        assert np.array_equal(item.candidate.X_world_grasp.matrix, candidate.X_world_grasp.matrix)
+        assert np.isnan(item.probability)
+
+
+def test_with_a_scorer_there_is_more_to_choose_from_in_its_order():
+    scorer = Eastern()
+    assert isinstance(scorer, GraspScorer)
+    ranked = GraspRanking(GRIPPER, scorer).ranked(LOOK, np.random.default_rng(0))
+    assert len(ranked) > len(GraspPlanner(GRIPPER).propose(LOOK, np.random.default_rng(0)))
+    assert [x_of(r) for r in ranked] == sorted((x_of(r) for r in ranked), reverse=True)
+    assert all(0 < r.probability < 1 for r in ranked)
+
+
+def test_the_planners_score_can_outweigh_the_scorers():
+    config = RankingConfig(analytic_weight=100.0)
+    ranking = GraspRanking(GRIPPER, Eastern(), config=config)
+    ranked = ranking.ranked(LOOK, np.random.default_rng(0))
+    score = [r.candidate.score for r in ranked]
+    assert np.corrcoef(np.arange(len(score)), score)[0, 1] < -0.9
+
+
+def test_what_failed_before_comes_last():
+    def west(candidate: GraspCandidate) -> bool:
+        return bool(candidate.X_world_grasp.position_m[0] > 0.5)
+
+    ranked = GraspRanking(GRIPPER, Eastern()).ranked(LOOK, np.random.default_rng(0), west)
+    failed = [r.failed_before for r in ranked]
+    assert any(failed) and not all(failed) and failed == sorted(failed)
+
+
+def test_an_empty_table_gives_nothing_and_asks_no_scorer():
+    ranking = GraspRanking(GRIPPER, Eastern())
+    assert ranking.ranked(look_at(), np.random.default_rng(0)) == []
+
+
+@pytest.mark.parametrize(
+    ("probability", "failed", "reason"),
+    [
+        (0.9, False, Refusal.SECOND_BEST),
+        (0.2, False, Refusal.UNLIKELY),
+        (0.2, True, Refusal.FAILED_BEFORE),
+        (float("nan"), False, Refusal.SECOND_BEST),
+    ],
+)
+def test_each_of_the_rest_is_counted_once_by_its_reason(probability, failed, reason):
+    candidate = GraspPlanner(GRIPPER).propose(LOOK, np.random.default_rng(0))[0]
+    refused = Refusals()
+    refused.rest([Ranked(candidate, probability, failed)] * 3, 0.6)
+    refused.add(Refusal.NO_PATH)
+    assert refused.as_dict() == {reason.value: 3, "no free path": 1}
