@@ -188,8 +188,7 @@ class CascadeHeads(RoIHeads):
         second_logits, second_moves = self.refine_predictor(
             self.refine_head(self.box_roi_pool(features, refined, image_shapes))
         )
-        if self.training:
-            assert targets is not None
+        if self.training and targets is not None:
             labels, wanted = self._refined_targets(refined, targets)
             losses |= _losses("_refined", second_logits, second_moves, labels, wanted)
             return [], losses
