@@ -32,9 +32,10 @@ app.add_typer(bench_app, name="bench")
 
 
 def _register() -> None:
-    from steadyhand import bench, demos, evaluate, export, run, train, verify
+    from steadyhand import bench, demos, evaluate, export, look, run, train, verify
 
     app.command("run")(run.run)
+    app.command("look")(look.look)
     app.command("export")(export.export)
     app.command("verify")(verify.verify)
     demos_app.command("record")(demos.record)
