@@ -7,10 +7,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from perception.camera import rays, valid_depth
 from perception.fusion import Fusion
+from perception.heightmap import HeightMapConfig
 from robot.errors import SensorError
 from robot.interface import Camera, Detector
-from robot.types import HeightMap, Look, ObjectState
+from robot.types import HeightMap, Look, ObjectState, RgbdFrame
+
+# More than any calibration error; fusion's own levelling corrects up to 2 cm.
+_DEEPEST_M = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -54,11 +59,11 @@ class CameraPerception:
         for camera in self.cameras:
             try:
                 frame = camera.read()
+                _check_place(frame, self.fusion.config.height_map)
                 detections.append(self.detector.detect(frame))
                 frames.append(frame)
             except SensorError as error:
                 self.left_out[camera.name] = str(error)
-                _log.warning("%s", error)
         if not frames:
             raise SensorError(
                 "no camera returned a usable frame: " + "; ".join(self.left_out.values())
@@ -80,6 +85,23 @@ class CameraPerception:
             "camera",
             tuple(frames),
             tuple(tuple(found) for found in detections),
+        )
+
+
+def _check_place(frame: RgbdFrame, grid: HeightMapConfig) -> None:
+    """Refuse a frame that puts the table far below where it is.
+
+    It would look like an empty table: whatever lies below z = 0 counts as the table.
+    """
+    depth = frame.depth_m[::8, ::8]
+    ray = rays(frame.intrinsics)[::8, ::8][valid_depth(depth)]
+    points = (ray * depth[valid_depth(depth)][:, None]) @ frame.X_world_cam.rotation.T
+    points += frame.X_world_cam.position_m
+    over = ((points[:, :2] >= grid.min_m) & (points[:, :2] <= grid.max_m)).all(axis=1)
+    if over.any() and (height := float(np.median(points[over, 2]))) < -_DEEPEST_M:
+        raise SensorError(
+            f"camera {frame.camera}: the table would lie {-height:.2f} m below z = 0; check the "
+            "depth's unit and the camera's pose X_world_cam"
         )
 
 

@@ -118,8 +118,17 @@ def test_an_empty_table_is_an_answer_and_a_camera_that_looks_elsewhere_an_error(
         shifted = Pose("world", pose.child, pose.position_m + np.array([5.0, 0, 0]), pose.quat_xyzw)
         return replace(frame, X_world_cam=shifted)
 
-    with pytest.raises(SensorError, match="sees nothing of the table .* X_world_cam"):
+    with pytest.raises(SensorError, match=r"sees nothing of the table .* X_world_cam"):
         perception(overhead=away, wrist=away).look()
+
+
+def test_a_depth_in_the_wrong_unit_is_no_empty_table():
+    def millimetres_for_centimetres(frame):
+        return replace(frame, depth_m=frame.depth_m * np.float32(10.0))
+
+    eyes = perception(wrist=millimetres_for_centimetres)
+    eyes.look()
+    assert "below z = 0; check the depth's unit" in eyes.left_out["wrist"]
 
 
 def test_what_is_seen_in_part_says_so_and_is_gripped_only_where_it_was_seen():
