@@ -10,7 +10,7 @@ A camera's file holds
     cy_px: 119.5
     X_world_cam:
       position_m: [0.95, 0.0, 0.90]
-      quat_xyzw: [0.69, 0.69, -0.16, -0.16]
+      quat_xyzw: [0.6882, -0.6882, -0.1625, 0.1625]
 
 with the optical frame's pose in the world (z forward, x right, y down; the table's top is z = 0),
 and may hold ``name``, ``stamp_s`` and ``depth_stamp_s`` (the depth's own, where it differs).

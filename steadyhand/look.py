@@ -299,15 +299,15 @@ def _tell(result: dict[str, Any]) -> None:
     )
     if result["objects"]:
         table(
-            ("object", "class", "sure", "x, y, z (m)", "size (mm)", "seen", "grasps"),
+            ("object", "class", "sure", "x, y (m)", "size (mm)", "seen", "grasps"),
             [
                 (
                     f"#{row['id']}",
                     row["class"],
                     f"{row['confidence']:.2f}",
-                    " ".join(f"{v:.3f}" for v in row["position_m"]),
+                    " ".join(f"{v:.3f}" for v in row["position_m"][:2]),
                     " x ".join(f"{1e3 * v:.0f}" for v in row["dimensions_m"]),
-                    f"{row['seen_share']:.0%}" + (" (partly)" if row["partly_seen"] else ""),
+                    f"{row['seen_share']:.0%}" + (" partly" if row["partly_seen"] else ""),
                     str(row["candidates"]),
                 )
                 for row in result["objects"]
