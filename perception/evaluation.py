@@ -1,97 +1,25 @@
-"""Measuring perception: COCO's average precision, and errors of fused objects against the truth."""
+"""Measuring perception on labelled scenes: detection, fused objects, tracking, and time."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from configs.load import bounded
 from perception.coco import Boxes, boxes_of
-from perception.fusion import Fusion, FusionConfig
+from perception.fusion import Fusion
+from perception.pose_errors import PoseErrors, PoseEvaluationConfig, inside, paired
+from perception.precision import Found, average_precision, precision_intervals
 from robot.errors import SteadyhandError
-from robot.geometry import wrap_angle
-from robot.types import Detection, ObjectState, RgbdFrame
+from robot.limits import load_limits
+from robot.planning.grasps import GraspPlanner
+from robot.types import Detection, Look, ObjectState, RgbdFrame
 
-# (N, 4) boxes [x, y, w, h] px, (N,) scores and (N,) labels from 1
-Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
-
-
-def average_precision(
-    truth: Sequence[Boxes], found: Sequence[Found], classes: Sequence[str]
-) -> dict[str, float]:
-    """COCO's metrics of detections against labels, image by image.
-
-    Returns:
-        ``ap, ap50, ap75`` without regard to classes, ``map`` as the mean over the classes that
-        occur, and ``recall`` at 100 detections (all as COCO defines them, in [0, 1]).
-
-    Raises:
-        SteadyhandError: the two differ in length, or there is not one label.
-    """
-    if len(truth) != len(found):
-        raise SteadyhandError(
-            f"average_precision: {len(truth)} labelled images, {len(found)} found"
-        )
-    if not sum(int((~one.crowd).sum()) for one in truth):
-        raise SteadyhandError("average_precision: not one object is labelled in these images")
-    one = ["object"]
-    ones_truth = [one._replace(labels=np.ones_like(one.labels)) for one in truth]
-    ones_found = [(boxes, scores, np.ones_like(labels)) for boxes, scores, labels in found]
-    agnostic = _coco_stats(ones_truth, ones_found, one)
-    by_class = _coco_stats(truth, found, classes)
-    return {
-        "ap": agnostic["AP_all"],
-        "ap50": agnostic["AP_50"],
-        "ap75": agnostic["AP_75"],
-        "map": by_class["AP_all"],
-        "recall": agnostic["AR_third"],
-    }
-
-
-def _coco_stats(
-    truth: Sequence[Boxes], found: Sequence[Found], classes: Sequence[str]
-) -> dict[str, float]:
-    # Only measuring needs it, so only measuring imports it.
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    annotations: list[dict[str, Any]] = []
-    for image_id, one in enumerate(truth, start=1):
-        for box, label, crowd in zip(*(values.tolist() for values in one), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": label,
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": int(crowd),
-                }
-            )
-    results = [
-        {"image_id": image_id, "category_id": label, "bbox": box, "score": score}
-        for image_id, (boxes, scores, labels) in enumerate(found, start=1)
-        for box, score, label in zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True)
-    ]
-    if not results:
-        return {"AP_all": 0.0, "AP_50": 0.0, "AP_75": 0.0, "AR_third": 0.0}
-    reference = COCO(
-        {
-            "images": [{"id": i} for i in range(1, len(truth) + 1)],
-            "annotations": annotations,
-            "categories": [{"id": i, "name": n} for i, n in enumerate(classes, start=1)],
-        }
-    )
-    evaluation = COCOeval_faster(reference, reference.loadRes(results), "bbox")
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    return {key: float(value) for key, value in evaluation.stats_as_dict.items()}
+STAGES = ("detect", "fuse", "propose", "total")
+# A true object that moved less between two looks did not move.
+_MOVED_M = 0.001
 
 
 class ViewLike(Protocol):
@@ -114,19 +42,6 @@ class SceneLike(Protocol):
     def objects(self) -> Sequence[dict[str, Any]]: ...
 
 
-@dataclass(frozen=True)
-class PoseEvaluationConfig:
-    """How fused objects are compared with the truth.
-
-    Attributes:
-        match_m: a fused object is a true one's if their centres are this close, nearest first.
-        elongated: yaw is measured on objects whose longer edge is this many times the shorter.
-    """
-
-    match_m: float = bounded(0.04, 0.001, 1.0)
-    elongated: float = bounded(1.5, 1.0, 10.0)
-
-
 class ScoredDetector(Protocol):
     """A detector that can also report what is below its own threshold."""
 
@@ -145,7 +60,7 @@ def evaluate_perception(
     config: PoseEvaluationConfig | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Detection and fusion over labelled scenes.
+    """Detection, fusion and proposals over labelled scenes.
 
     Args:
         detector: AP uses all that its graph gives; fusion what passes its own threshold.
@@ -156,119 +71,135 @@ def evaluate_perception(
         progress: called with the number of scenes done.
 
     Returns:
-        ``ap, ap50, ap75, map, recall`` over all images; ``position_error_mm, yaw_error_deg,
+        what ``average_precision`` gives over all images; ``position_error_mm, yaw_error_deg,
         dimension_error_mm``, each ``{median, p95}`` over matched objects (null where there is
         none); ``object_recall`` and ``object_precision`` of fused objects in the workspace;
-        ``latency_ms`` ``{p50, p99}`` of detecting and fusing one look, and ``latency_by_stage_ms``;
+        ``ci95``: 95 % intervals, scenes resampled, of ``ap, ap50``, the medians and the two rates;
+        ``latency_ms`` ``{p50, p99}`` of detecting and fusing one look; ``latency_by_stage_ms``
+        likewise for ``detect``, ``fuse``, ``propose`` (grasp candidates) and their ``total``;
         ``images``, ``scenes``.
 
     Raises:
         SteadyhandError: no scene, or no image of the asked views, is there.
     """
-    config = config or PoseEvaluationConfig()
     truth: list[Boxes] = []
     found: list[Found] = []
-    errors = _PoseErrors(config)
-    detect_ms: list[float] = []
-    fuse_ms: list[float] = []
-    count = 0
-    for scene in scenes:
-        chosen = [view for view in scene.views if view.frame.camera in views]
-        if not chosen:
-            names = sorted(view.frame.camera for view in scene.views)
-            raise SteadyhandError(f"evaluate: no view of {list(views)} in a scene of {names}")
-        lists, began = [], time.perf_counter()
-        for view in chosen:
-            lists.append(detector.detect(view.frame, 0.0))
-        middle = time.perf_counter()
-        sure = [[d for d in one if d.score >= detector.score_threshold] for one in lists]
+    scene_of: list[int] = []
+    errors = PoseErrors(config or PoseEvaluationConfig())
+    planner = GraspPlanner(load_limits("panda").gripper)
+    times: list[tuple[float, float, float]] = []
+    for number, scene in enumerate(scenes):
+        chosen = _chosen(scene, views)
+        frames = [view.frame for view in chosen]
+        began = time.perf_counter()
+        lists = [detector.detect(frame, 0.0) for frame in frames]
+        detected = time.perf_counter()
+        sure = [_sure(one, detector) for one in lists]
         fusion.reset()
-        objects, _ = fusion.update([view.frame for view in chosen], sure)
+        objects, height_map = fusion.update(frames, sure)
+        fused = time.perf_counter()
+        seen = Look(tuple(objects), height_map, height_map.stamp_s, "camera")
+        planner.propose(seen, np.random.default_rng(number))
         ended = time.perf_counter()
-        detect_ms.append((middle - began) * 1e3)
-        fuse_ms.append((ended - middle) * 1e3)
+        times.append((detected - began, fused - detected, ended - fused))
         for view, one in zip(chosen, lists, strict=True):
             truth.append(boxes_of(view.labels))
             found.append(_found_arrays(one, detector.classes))
-        errors.add(objects, [label for view in chosen for label in view.labels], fusion.config)
-        count += 1
+            scene_of.append(number)
+        labels = [label for view in chosen for label in view.labels]
+        errors.add(objects, labels, fusion.config.height_map)
         if progress:
-            progress(count)
-    if not count:
+            progress(number + 1)
+    if not times:
         raise SteadyhandError("evaluate: not one scene was given")
-    total = np.array(detect_ms) + np.array(fuse_ms)
-    result: dict[str, Any] = average_precision(truth, found, detector.classes)
-    result |= errors.summary()
-    result["latency_ms"] = _p50_p99(total)
+    result = average_precision(truth, found, detector.classes) | errors.summary()
+    result["ci95"] = precision_intervals(truth, found, scene_of) | errors.intervals()
+    ms = np.array(times) * 1e3
+    result["latency_ms"] = _p50_p99(ms[:, :2].sum(axis=1))
+    columns = [*ms.T, ms.sum(axis=1)]
     result["latency_by_stage_ms"] = {
-        "detect": _p50_p99(np.array(detect_ms)),
-        "fuse": _p50_p99(np.array(fuse_ms)),
+        stage: _p50_p99(column) for stage, column in zip(STAGES, columns, strict=True)
     }
     result["images"] = len(truth)
-    result["scenes"] = count
+    result["scenes"] = len(times)
     return result
 
 
-class _PoseErrors:
-    """Collects errors of fused objects over scenes."""
+def evaluate_tracking(
+    detector: ScoredDetector,
+    fusion: Fusion,
+    sequences: Iterable[Sequence[SceneLike]],
+    views: Sequence[str] = ("overhead", "wrist"),
+    config: PoseEvaluationConfig | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Whether objects keep their numbers from look to look, and whether motion is noticed.
 
-    def __init__(self, config: PoseEvaluationConfig) -> None:
-        self.config = config
-        self.position_mm: list[float] = []
-        self.yaw_deg: list[float] = []
-        self.dimension_mm: list[float] = []
-        self.true, self.fused, self.matched = 0, 0, 0
+    Args:
+        detector: as for ``evaluate_perception``.
+        fusion: is reset before each sequence.
+        sequences: each a few looks at the same objects, of which some move in between.
+        views: names of the cameras to use.
+        config: how objects are matched with the truth.
+        progress: called with the number of sequences done.
 
-    def add(
-        self, objects: Sequence[ObjectState], labels: Sequence[dict[str, Any]], fusion: FusionConfig
-    ) -> None:
-        # An object counts where one view shows enough of it; what hardly shows in any may be found.
-        things = {label["instance"]: label for label in labels}
-        seen = {label["instance"] for label in labels if not label.get("iscrowd")}
-        grid = fusion.height_map
-        inside = [
-            label
-            for label in things.values()
-            if all(grid.min_m[k] <= label["position_m"][k] <= grid.max_m[k] for k in (0, 1))
-        ]
-        pairs = sorted(
-            (float(np.hypot(*(state.X_world_obj.position_m - label["position_m"])[:2])), i, j)
-            for i, state in enumerate(objects)
-            for j, label in enumerate(inside)
-        )
-        used_i: set[int] = set()
-        used_j: set[int] = set()
-        for distance, i, j in pairs:
-            if distance > self.config.match_m or i in used_i or j in used_j:
-                continue
-            used_i.add(i)
-            used_j.add(j)
-            if inside[j]["instance"] in seen:
-                self._pair(objects[i], inside[j])
-                self.matched += 1
-            else:
-                self.fused -= 1
-        self.true += sum(label["instance"] in seen for label in inside)
-        self.fused += len(objects)
+    Returns:
+        Over all objects that were found both in a look and in the one before it: ``pairs`` how
+        many, ``identities_kept`` the share with the same number in both, ``moved`` and ``still``
+        how many did what in truth, ``moving_right`` and ``still_right`` the shares of these of
+        which fusion says so (shares are null where there is none); ``sequences`` and ``looks``.
+    """
+    config = config or PoseEvaluationConfig()
+    kept: list[bool] = []
+    moving: list[bool] = []
+    still: list[bool] = []
+    count, looks = 0, 0
+    for sequence in sequences:
+        fusion.reset()
+        before: dict[int, tuple[ObjectState, Any]] = {}
+        for scene in sequence:
+            chosen = _chosen(scene, views)
+            frames = [view.frame for view in chosen]
+            objects, _ = fusion.update(
+                frames, [_sure(detector.detect(frame), detector) for frame in frames]
+            )
+            things = inside(scene.objects, fusion.config.height_map)
+            now = {
+                things[j]["instance"]: (objects[i], np.asarray(things[j]["position_m"]))
+                for i, j in paired(objects, things, config.match_m)
+            }
+            for instance in now.keys() & before.keys():
+                (state, place), (old_state, old_place) = now[instance], before[instance]
+                kept.append(state.object_id == old_state.object_id)
+                moved = float(np.hypot(*(place - old_place)[:2])) > _MOVED_M
+                (moving if moved else still).append(state.moving == moved)
+            before = now
+            looks += 1
+        count += 1
+        if progress:
+            progress(count)
+    return {
+        "identities_kept": _share(kept),
+        "moving_right": _share(moving),
+        "still_right": _share(still),
+        "pairs": len(kept),
+        "moved": len(moving),
+        "still": len(still),
+        "sequences": count,
+        "looks": looks,
+    }
 
-    def _pair(self, state: ObjectState, label: dict[str, Any]) -> None:
-        position = state.X_world_obj.position_m - np.asarray(label["position_m"])
-        self.position_mm.append(float(np.linalg.norm(position)) * 1e3)
-        size = np.asarray(label["dimensions_m"])
-        self.dimension_mm.append(float(np.abs(state.dimensions_m - size).mean()) * 1e3)
-        if size[0] >= self.config.elongated * size[1]:
-            rotation = state.X_world_obj.rotation
-            yaw = math.atan2(rotation[1, 0], rotation[0, 0])
-            self.yaw_deg.append(abs(math.degrees(wrap_angle(yaw - label["yaw_rad"], math.pi))))
 
-    def summary(self) -> dict[str, Any]:
-        return {
-            "position_error_mm": _median_p95(self.position_mm),
-            "yaw_error_deg": _median_p95(self.yaw_deg),
-            "dimension_error_mm": _median_p95(self.dimension_mm),
-            "object_recall": self.matched / self.true if self.true else None,
-            "object_precision": self.matched / self.fused if self.fused else None,
-        }
+def _chosen(scene: SceneLike, views: Sequence[str]) -> list[ViewLike]:
+    chosen = [view for view in scene.views if view.frame.camera in views]
+    if not chosen:
+        names = sorted(view.frame.camera for view in scene.views)
+        raise SteadyhandError(f"evaluate: no view of {list(views)} in a scene of {names}")
+    return chosen
+
+
+def _sure(detections: Sequence[Detection], detector: ScoredDetector) -> list[Detection]:
+    return [d for d in detections if d.score >= detector.score_threshold]
 
 
 def _found_arrays(detections: Sequence[Detection], classes: Sequence[str]) -> Found:
@@ -277,13 +208,10 @@ def _found_arrays(detections: Sequence[Detection], classes: Sequence[str]) -> Fo
     return boxes, scores, np.array([classes.index(d.class_name) + 1 for d in detections], np.int64)
 
 
-def _median_p95(values: Sequence[float]) -> dict[str, float] | None:
-    if not values:
-        return None
-    median, p95 = np.percentile(values, [50, 95])
-    return {"median": float(median), "p95": float(p95)}
+def _share(verdicts: Sequence[bool]) -> float | None:
+    return sum(verdicts) / len(verdicts) if verdicts else None
 
 
-def _p50_p99(values: NDArray[np.float64]) -> dict[str, float]:
+def _p50_p99(values: Any) -> dict[str, float]:
     p50, p99 = np.percentile(values, [50, 99])
     return {"p50": float(p50), "p99": float(p99)}

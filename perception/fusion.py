@@ -160,11 +160,12 @@ class Fusion:
                     )
             except SensorError as error:
                 dropped[frame.camera] = str(error)
-                log.warning("%s", error)
                 continue
             kept.append(index)
         if not kept:
             raise SensorError("; ".join(dropped.values()))
+        for reason in dropped.values():
+            log.warning("%s", reason)
         return kept, dropped
 
     def _above(self, cloud: Cloud) -> NDArray[np.bool_]:

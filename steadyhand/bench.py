@@ -1,4 +1,4 @@
-"""``steadyhand bench env|edge``: how fast, measured side by side in one run."""
+"""``steadyhand bench env|edge|perception``: how fast, measured side by side in one run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Annotated, Any, Optional
 import numpy as np
 import typer
 
-from steadyhand.console import Json, emit
+from robot.errors import SteadyhandError
+from steadyhand.console import Json, Seed, emit, progress
 
 
 def env(
@@ -112,6 +113,69 @@ def edge(
     emit(result, json, "edge policy")
 
 
+def perception(
+    bundle: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--bundle", help="A bundle's folder; the shipped one if left out."),
+    ] = None,
+    fp32: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--fp32", help="The fp32 detector; what export --keep-fp32 left, if it did."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Rendered, of test objects.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Over all images.")] = 10,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Latency of the detector in int8 and fp32 beside torchvision's; one thread each."""
+    from envs.synthesis.scenes import scene_stream
+    from perception.detector import OnnxDetector, network_input
+    from perception.speed import interleaved_ms
+    from policies.bundle.format import Bundle, shipped
+    from steadyhand.export import fp32_beside
+
+    source = bundle or shipped()
+    calls: dict[str, Callable[[Any], Any]] = {
+        "int8": OnnxDetector(Bundle.load(source).model("detector")).run
+    }
+    missing: dict[str, str] = {}
+    kept = fp32 or fp32_beside(source)
+    if fp32 is not None or kept.is_file():
+        precision = (model := OnnxDetector(kept)).metadata.get("precision")
+        if precision != "fp32":
+            raise SteadyhandError(f"{kept}: is an {precision} detector; --fp32 takes the fp32 one")
+        calls["fp32"] = model.run
+    else:
+        missing["fp32"] = "not beside the bundle: name it with --fp32, or export --keep-fp32"
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision"):
+        from perception.training.reference import reference_detector
+
+        calls["torchvision"] = reference_detector(seed)
+    else:
+        missing["torchvision"] = "torch is not installed: pip install 'steadyhand[train]'"
+    frames = [
+        view.frame
+        for scene in scene_stream("test", (images + 1) // 2, seed)
+        for view in scene.views
+    ]
+    inputs = [network_input(frame) for frame in frames[:images]]
+    with progress("detectors", rounds) as bar:
+        times = interleaved_ms(
+            calls, inputs, rounds, lambda n: bar.update(bar.task_ids[0], completed=n)
+        )
+    result: dict[str, Any] = {
+        f"{name}_ms": _summary(times[name].tolist()) if name in times else None
+        for name in ("int8", "fp32", "torchvision")
+    }
+    for name in ("fp32", "torchvision"):
+        # Call by call on the same image: what slows the machine down slows both.
+        result[f"{name}_over_int8"] = (
+            round(float(np.median(times[name] / times["int8"])), 3) if name in times else None
+        )
+    result |= {"images": len(inputs), "rounds": rounds, "threads": 1, "seed": seed}
+    emit(result | {"missing": missing}, json, "detectors, one thread each")
+
+
 def _observations(loaded: Any, size: int) -> np.ndarray:
     for key, array in loaded.reference().items():
         if key.endswith("/in/observation") and array.ndim == 2 and array.shape[1] == size:
@@ -165,6 +229,6 @@ def _quantiles(call: Callable[[], object], calls: int) -> dict[str, float]:
     return _summary([_once(call) for _ in range(calls)])
 
 
-def _summary(micros: list[float]) -> dict[str, float]:
-    p50, p99 = np.percentile(micros, [50, 99])
+def _summary(times: list[float]) -> dict[str, float]:
+    p50, p99 = np.percentile(times, [50, 99])
     return {"p50": round(float(p50), 2), "p99": round(float(p99), 2)}

@@ -32,9 +32,11 @@ app.add_typer(bench_app, name="bench")
 
 
 def _register() -> None:
-    from steadyhand import bench, demos, evaluate, export, run, train, verify
+    from steadyhand import bench, demos, evaluate, export, look, run, scenes, train, verify
 
     app.command("run")(run.run)
+    app.command("look")(look.look)
+    app.command("scenes")(scenes.scenes)
     app.command("export")(export.export)
     app.command("verify")(verify.verify)
     demos_app.command("record")(demos.record)
@@ -48,6 +50,7 @@ def _register() -> None:
     evaluate_app.command("perception")(evaluate.perception)
     bench_app.command("env")(bench.env)
     bench_app.command("edge")(bench.edge)
+    bench_app.command("perception")(bench.perception)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 ERR = Console(stderr=True)
 
@@ -49,6 +50,16 @@ def emit(result: dict[str, Any], as_json: bool, title: str = "") -> None:
     width = max((len(key) for key in result), default=0)
     for key, value in result.items():
         console.print(f"  {key:<{width}}  {_shown(value)}", highlight=False)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under their headings, for people."""
+    shown = Table(box=None, header_style="bold", pad_edge=True)
+    for name in columns:
+        shown.add_column(name)
+    for row in rows:
+        shown.add_row(*row)
+    Console().print(shown, highlight=False)
 
 
 def _shown(value: Any) -> str:

@@ -113,7 +113,10 @@ def perception(
         str, typer.Option(help="test, train, validation, primitives or a glob.")
     ] = "test",
     views: Annotated[int, typer.Option(min=1, max=2, help="Cameras that look at once.")] = 2,
-    images: Annotated[int, typer.Option(min=1)] = 200,
+    images: Annotated[int, typer.Option(min=1, help="A scene gives one for each view.")] = 200,
+    sequences: Annotated[
+        int, typer.Option(min=0, help="Of four looks each, for tracking; 0 leaves it out.")
+    ] = 20,
     detector: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--detector", help="Another detector: an .onnx file."),
@@ -121,15 +124,16 @@ def perception(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Detection AP, and errors of the fused objects, on rendered scenes."""
+    """Detection AP, errors of the fused objects, tracking and latency, on rendered scenes."""
     from envs.synthesis.scenes import VIEWS, scene_stream
-    from perception.evaluation import evaluate_perception
+    from envs.synthesis.sequences import sequence_stream
+    from perception.evaluation import evaluate_perception, evaluate_tracking
     from perception.fusion import Fusion
 
     eyes = load_detector(detector or bundle or shipped())
     scenes = math.ceil(images / views)
     began = time.monotonic()
-    with progress("perception", scenes) as bar:
+    with progress("perception", scenes + sequences) as bar:
         result = evaluate_perception(
             eyes,
             Fusion(),
@@ -137,6 +141,15 @@ def perception(
             VIEWS[:views],
             progress=lambda n: bar.update(bar.task_ids[0], completed=n),
         )
+        result["tracking"] = None
+        if sequences:
+            result["tracking"] = evaluate_tracking(
+                eyes,
+                Fusion(),
+                sequence_stream(objects, sequences, seed),
+                VIEWS[:views],
+                progress=lambda n: bar.update(bar.task_ids[0], completed=scenes + n),
+            )
     result |= {"objects": objects, "views": views, "seed": seed}
     result["wall_s"] = round(time.monotonic() - began, 3)
     emit(result, json, f"perception: {objects} objects, {views} views")

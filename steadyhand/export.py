@@ -11,6 +11,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from perception.coco import write_bytes
+from perception.detector import OnnxDetector
 from robot.errors import SteadyhandError
 from steadyhand.console import CORES, ERR, Json, Seed, Workers, emit
 
@@ -29,6 +31,12 @@ def export(
         Optional[Path],  # noqa: UP045
         typer.Option("--scorer", help="Grasp scorer file; the run's own where it has one."),
     ] = None,
+    keep_fp32: Annotated[
+        bool,
+        typer.Option(
+            "--keep-fp32", help="Leave the fp32 detector beside the bundle, to compare with."
+        ),
+    ] = False,
     note: Annotated[str, typer.Option("--note", help="A remark for the card.")] = "",
     episodes: Annotated[int, typer.Option(min=2, help="Paired episodes of the proof.")] = 200,
     seed: Seed = 1000,
@@ -57,6 +65,7 @@ def export(
     if scorer is not None and not scorer.is_file():
         raise SteadyhandError(f"{scorer}: no such scorer file")
     own = run / "scorer" / "scorer.onnx"
+    fp32 = _fp32_of(file) if keep_fp32 else None
     clone = run / "bc" / "network.pt"
     parts = Parts(
         PolicyNetwork.load(weights),
@@ -72,11 +81,33 @@ def export(
         parts, out, QuantizeConfig(), episodes, seed,
         lambda line: ERR.print(line, highlight=False), workers, run / "proof",
     )  # fmt: skip
-    emit(
-        {"bundle": str(out), "bytes": bundle.size, "wall_s": round(time.monotonic() - began, 1)},
-        json,
-        "exported",
-    )
+    result: dict[str, Any] = {"bundle": str(out), "bytes": bundle.size}
+    if fp32 is not None:
+        kept = fp32_beside(out)
+        write_bytes(kept, fp32)
+        result["detector_fp32"] = str(kept)
+    result["wall_s"] = round(time.monotonic() - began, 1)
+    emit(result, json, "exported")
+
+
+def fp32_beside(bundle: Path) -> Path:
+    """Where ``--keep-fp32`` leaves the fp32 detector: beside the bundle, which stays small."""
+    return bundle.parent / f"{bundle.name}_detector_fp32.onnx"
+
+
+def _fp32_of(int8: Path) -> bytes:
+    """The fp32 file from which an int8 detector was made; the trainer leaves it beside it."""
+    file = int8.with_name("detector_fp32.onnx")
+    if not file.is_file():
+        raise SteadyhandError(
+            f"{file}: --keep-fp32 needs the fp32 detector, which training leaves beside {int8.name}"
+        )
+    ours, theirs = (OnnxDetector(path).metadata.get("config_hash") for path in (int8, file))
+    if ours != theirs:
+        raise SteadyhandError(
+            f"{file}: is of another training ({theirs}) than {int8.name} beside it ({ours})"
+        )
+    return file.read_bytes()
 
 
 def _origin(run: Path, note: str) -> dict[str, Any]:

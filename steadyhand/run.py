@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ import typer
 
 from configs.load import as_dict
 from envs.camera import Light, look_at, render
-from envs.objects import SETS, object_set
+from envs.objects import SETS, ObjectModel, object_set
 from envs.physics import physics as physics_setting
 from envs.station import Sensing, Station
 from policies.bundle.format import Bundle, shipped
@@ -74,10 +75,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
 
     rng = np.random.default_rng((seed, 11))
-    if objects in SETS:
-        chosen = [models[int(i)] for i in rng.choice(len(models), n_objects, replace=True)]
-    else:  # a user's own files: each in turn
-        chosen = [models[i % len(models)] for i in range(n_objects)]
+    chosen = draw_models(objects, models, n_objects, rng)
     began = time.monotonic()
     facts = {
         "bundle": str(source) if bundle else "shipped",
@@ -175,6 +173,15 @@ def run(
         emit({**result, "out": str(folder)}, True)
     if stopped is not None:
         raise stopped
+
+
+def draw_models(
+    objects: str, models: Sequence[ObjectModel], count: int, rng: np.random.Generator
+) -> list[ObjectModel]:
+    """``count`` of the set's models at random; of a user's own files each in turn."""
+    if objects in SETS:
+        return [models[int(i)] for i in rng.choice(len(models), count, replace=True)]
+    return [models[i % len(models)] for i in range(count)]
 
 
 def _camera(station: Station, film: VideoWriter, log: RunLog, total: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,8 @@ from envs.panda import SimPanda
 from envs.physics import PhysicsConfig, PhysicsName, physics
 from envs.scene import settle
 from envs.synthesis import looks
+from envs.synthesis.distractors import distract
+from envs.synthesis.scene import Scene, View
 from envs.synthesis.truth import vertices
 from envs.world import TRAY, World
 from perception.camera import project
@@ -40,6 +43,9 @@ from robot import geometry
 from robot.kinematics import Kinematics
 from robot.limits import load_limits
 from robot.types import CameraIntrinsics, Pose, RgbdFrame
+
+# (3, 3) rotation and (3,) m.
+PoseError = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 VIEWS = ("overhead", "wrist")
 
@@ -85,27 +91,22 @@ class ScenesConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """One image of a scene: what the camera gives, and the truth behind it.
+class Setting:
+    """A table that was laid out, and how it is to look.
 
     Attributes:
-        frame: colour, noisy depth, believed pose.
-        mask: (H, W) uint8 instance numbers, 0 where there is no object.
-        labels: COCO annotations without ids, as ``perception.coco`` describes them.
+        instances: bodies of the objects to their numbers in masks and labels.
+        arm_rad: (7,) joints.
+        light: over the scene.
+        physics: whose depth noise and calibration errors the cameras have.
+        style: textures; None keeps the simulator's own look.
     """
 
-    frame: RgbdFrame
-    mask: NDArray[np.uint8]
-    labels: list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """One settled table: its views, and every object on or off it."""
-
-    number: int
-    views: tuple[View, ...]
-    objects: tuple[dict[str, Any], ...]
+    instances: dict[int, int]
+    arm_rad: NDArray[np.float64]
+    light: Light
+    physics: PhysicsConfig
+    style: looks.Style | None
 
 
 def scene_models(objects: str) -> tuple[tuple[ObjectModel, ...], int]:
@@ -151,54 +152,64 @@ class SceneMaker:
     def scene(self, number: int) -> Scene:
         """The ``number``-th scene of the set."""
         rng = np.random.default_rng([self.seed, number])
+        return self.shoot(number, self.lay(rng), rng)
+
+    def lay(self, rng: np.random.Generator) -> Setting:
+        """A new table in the world: objects settled, the arm at its place, light and look drawn."""
         world, config = self.world, self.config
         world.reset()
         # Objects settle under the arm at home, then the arm moves without physics.
         self._arm.reset(self._home)
         plain = bool(rng.random() < config.default_look_share)
-        distractors = self._distract(rng)
+        distractors = distract(world, config.distractors, rng)
         self._scatter(rng)
         for body in world.bodies:
             # A plain look keeps the colour of a file; primitives always need one.
             if (not plain and rng.random() < 0.6) or world.bodies[body].model.urdf is None:
                 world.colour(body, [*looks.random_colour(rng).tolist(), 1.0])
-        self._arm.reset(self._arm_pose(rng))
+        arm_rad = self._arm_pose(rng)
+        self.move_arm(arm_rad)
         light = Light() if plain else looks.random_light(rng)
         hard = self._physics["hard" if rng.random() < config.hard_share else "nominal"]
         things = [body for body in world.bodies if body not in distractors]
         instances = {body: i for i, body in enumerate(things, start=1)}
-        truths = {body: self._truth(body, i) for body, i in instances.items()}
-        style = None if plain else looks.Style(rng)
+        return Setting(instances, arm_rad, light, hard, None if plain else looks.Style(rng))
+
+    def move_arm(self, joints_rad: NDArray[np.float64]) -> None:
+        """Puts the arm, and with it the wrist camera, at (7,) rad without physics."""
+        self._arm.reset(joints_rad)
+
+    def shoot(
+        self,
+        number: int,
+        setting: Setting,
+        rng: np.random.Generator,
+        errors: Sequence[PoseError] | None = None,
+    ) -> Scene:
+        """What the cameras see of the table as it now is.
+
+        Args:
+            number: of the scene.
+            setting: what ``lay`` gave.
+            rng: for camera poses and noise.
+            errors: each camera's calibration error; drawn anew if None.
+        """
+        truths = {body: self._truth(body, i) for body, i in setting.instances.items()}
         views = []
-        for name, intrinsics, believed in self._cameras(rng):
-            view = self._view(name, intrinsics, believed, light, hard, style, truths, rng)
-            views.append(view)
+        for index, (name, intrinsics, believed) in enumerate(self._cameras(rng)):
+            error = errors[index] if errors else self.calibration_error(setting, rng)
+            views.append(self._view(name, intrinsics, believed, error, setting, truths, rng))
         return Scene(number, tuple(views), tuple(truths.values()))
 
-    # Contents -------------------------------------------------------------------------------
+    def calibration_error(self, setting: Setting, rng: np.random.Generator) -> PoseError:
+        """How far a camera stands from where the robot believes it: a turn and a shift in m."""
+        shift = rng.normal(size=3)
+        shift *= setting.physics.camera_position_m / np.linalg.norm(shift)
+        axis = rng.normal(size=3)
+        axis *= np.radians(setting.physics.camera_rotation_deg) / np.linalg.norm(axis)
+        return _small_turn(axis), shift
 
-    def _distract(self, rng: np.random.Generator) -> set[int]:
-        """Lays out what must not be detected, fixed to the table; returns the bodies."""
-        fewest, most = self.config.distractors
-        bodies = set()
-        for _ in range(int(rng.integers(fewest, most + 1))):
-            x, y = 0.5 + rng.uniform(-0.25, 0.35), rng.uniform(-0.4, 0.4)
-            if rng.random() < 0.6:
-                dims = (rng.uniform(0.04, 0.25), rng.uniform(0.04, 0.25), 0.002)
-                model = ObjectModel("card", "box", dimensions_m=dims)
-            elif rng.random() < 0.5:
-                dims = (rng.uniform(0.12, 0.2), rng.uniform(0.12, 0.3), rng.uniform(0.04, 0.15))
-                model = ObjectModel("crate", "box", dimensions_m=dims)
-            else:
-                width = rng.uniform(0.12, 0.2)
-                dims = (width, width, rng.uniform(0.04, 0.15))
-                model = ObjectModel("drum", "cylinder", dimensions_m=dims)
-            turn = rng.uniform(0.0, np.pi)
-            quat = (0.0, 0.0, np.sin(turn / 2), np.cos(turn / 2))
-            body = self.world.add(model, (x, y, dims[2] / 2), quat)
-            self.world.dynamics(body, mass=0.0)
-            bodies.add(body)
-        return bodies
+    # Contents -------------------------------------------------------------------------------
 
     def _scatter(self, rng: np.random.Generator) -> None:
         config, world = self.config, self.world
@@ -274,23 +285,19 @@ class SceneMaker:
         name: str,
         intrinsics: CameraIntrinsics,
         believed: Pose,
-        light: Light,
-        setting: PhysicsConfig,
-        style: looks.Style | None,
+        error: PoseError,
+        setting: Setting,
         truths: dict[int, dict[str, Any]],
         rng: np.random.Generator,
     ) -> View:
-        shift = rng.normal(size=3)
-        shift *= setting.camera_position_m / np.linalg.norm(shift)
-        axis = rng.normal(size=3)
-        axis *= np.radians(setting.camera_rotation_deg) / np.linalg.norm(axis)
-        rotation = believed.rotation @ _small_turn(axis)
+        turn, shift = error
+        rotation = believed.rotation @ turn
         eye = believed.position_m + shift
-        rgb, exact, bodies = render(self.world, intrinsics, rotation, eye, light)
+        rgb, exact, bodies = render(self.world, intrinsics, rotation, eye, setting.light)
         actual = Pose.from_matrix("world", name, rotation, eye)
-        if style is not None:
-            rgb = style.apply(rgb, exact, bodies, self.world, intrinsics, actual, rng)
-        depth = noisy_depth(exact, intrinsics, setting.depth_noise, rng)
+        if setting.style is not None:
+            rgb = setting.style.apply(rgb, exact, bodies, self.world, intrinsics, actual, rng)
+        depth = noisy_depth(exact, intrinsics, setting.physics.depth_noise, rng)
         mask = np.zeros(bodies.shape, np.uint8)
         labels = []
         for body, truth in truths.items():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from configs.load import as_dict, digest, find, load
 from envs.objects import CLASSES
-from envs.synthesis.maker import VIEWS, Scene, SceneMaker, ScenesConfig, View, scene_models
+from envs.synthesis.maker import VIEWS, SceneMaker, ScenesConfig, scene_models
+from envs.synthesis.scene import Scene, View
 from perception.coco import CocoWriter, DatasetError, write_bytes
 
 __all__ = [
@@ -54,7 +56,7 @@ def generate(
         count: of scenes.
         seed: of the set.
         config: the distribution; the frozen one by default.
-        workers: processes.
+        workers: processes; 0 and 1 work in this one.
         progress: called with (scenes done, scenes in all).
 
     Returns:
@@ -71,9 +73,8 @@ def generate(
     _claim(root / "set.json", info)
     missing = [n for n in range(count) if not (shards / f"{n:06d}.json").is_file()]
     done = count - len(missing)
-    jobs = [
-        (str(root), objects, seed, config, missing[i :: max(1, workers)]) for i in range(workers)
-    ]
+    workers = max(1, min(workers, len(missing)))
+    jobs = [(str(root), objects, seed, config, missing[i::workers]) for i in range(workers)]
     if workers <= 1:
         for number in _write_scenes(*jobs[0]) if missing else ():
             done += 1
@@ -85,12 +86,17 @@ def generate(
         processes = [context.Process(target=_exhaust, args=job) for job in jobs]
         for process in processes:
             process.start()
-        while any(process.is_alive() for process in processes):
-            processes[0].join(1.0)
+        try:
+            while any(process.is_alive() for process in processes):
+                for process in processes:
+                    process.join(0.5)
+                if progress:
+                    written = sum((shards / f"{n:06d}.json").is_file() for n in missing)
+                    progress(done + written, count)
+        finally:
             for process in processes:
-                process.join(0.5)
-            if progress:
-                progress(len(list(shards.glob("*.json"))), count)
+                process.terminate()
+                process.join()
         failed = [process.exitcode for process in processes if process.exitcode]
         if failed:
             raise DatasetError(f"{root}: a worker stopped with exit code {failed[0]}")
@@ -134,5 +140,6 @@ def _write_scenes(
 
 
 def _exhaust(root: str, objects: str, seed: int, config: ScenesConfig, numbers: list[int]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     for _ in _write_scenes(root, objects, seed, config, numbers):
         pass

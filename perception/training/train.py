@@ -19,7 +19,7 @@ from torchvision.models.detection import FasterRCNN
 from configs.load import as_dict, bounded, digest
 from perception import coco
 from perception.coco import CocoDataset, write_bytes
-from perception.evaluation import average_precision
+from perception.precision import average_precision
 from perception.session import ModelError
 from perception.training.data import AugmentConfig, DetectionData
 from perception.training.network import ExportedDetector, NetworkConfig, build_network
@@ -125,8 +125,8 @@ def train(
 
 
 @torch.no_grad()
-def measure(network: FasterRCNN, dataset: CocoDataset, config: NetworkConfig) -> dict[str, float]:
-    """AP of the network on a set, as ``perception.evaluation.average_precision`` gives it."""
+def measure(network: FasterRCNN, dataset: CocoDataset, config: NetworkConfig) -> dict[str, Any]:
+    """AP of the network on a set, as ``perception.precision.average_precision`` gives it."""
     shipped = ExportedDetector(network, config.distinct_iou)
     data = DetectionData(dataset)
     found = []

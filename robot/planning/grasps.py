@@ -47,6 +47,8 @@ class GraspConfig:
         depth_weight_per_m: score won for each metre that the fingers reach below the top.
         width_weight_per_m: score lost for each metre of width.
         unseen_weight: score lost when all of the closing line was unseen.
+        least_seen: share of what would be between the fingers that must have been seen: what the
+            map only imagines is not gripped.
         keep_n: how many are kept, spread over place and direction.
     """
 
@@ -68,6 +70,7 @@ class GraspConfig:
     depth_weight_per_m: float = bounded(20.0, 0.0, 1000.0)
     width_weight_per_m: float = bounded(4.0, 0.0, 1000.0)
     unseen_weight: float = bounded(0.5, 0.0, 100.0)
+    least_seen: float = bounded(0.75, 0.0, 1.0)
     keep_n: int = bounded(12, 1, 1000)
 
 
@@ -168,6 +171,10 @@ class GraspPlanner:
         palm_ok = self._palm_clear(grid, xy_grip, along[keep], across[keep], z_grip)
         keep, xy_grip, z_grip = keep[palm_ok], xy_grip[palm_ok], z_grip[palm_ok]
         seen_share = np.array([seen[k, :, lo[k] : hi[k] + 1].mean() for k in keep])
+        known = seen_share >= c.least_seen
+        keep, xy_grip, z_grip, seen_share = (
+            values[known] for values in (keep, xy_grip, z_grip, seen_share)
+        )
         return {
             "x": xy_grip[:, 0] if len(keep) else np.zeros(0),
             "y": xy_grip[:, 1] if len(keep) else np.zeros(0),

@@ -1,78 +1,18 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from perception.coco import Boxes
-from perception.evaluation import average_precision, evaluate_perception
-from perception.fusion import Fusion
+from perception.evaluation import evaluate_perception, evaluate_tracking
+from perception.fusion import Fusion, FusionConfig
 from perception.oriented_box import oriented_box
+from perception.tracking import TrackerConfig
 from robot.errors import SteadyhandError
 from tests.perception.blocks import Block, look
 
 CLASSES = ("box", "cylinder", "ball", "irregular")
-
-
-def _image(boxes, labels, scores=None, crowd=()):
-    boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    labels = np.array(labels, np.int64)
-    if scores is not None:
-        return boxes, np.array(scores, np.float32), labels
-    return Boxes(boxes, labels, np.isin(np.arange(len(boxes)), crowd))
-
-
-BOXES = [[10, 10, 40, 40], [100, 80, 30, 60]]
-
-
-def test_perfect_detections_have_ap_one():
-    truth = [_image(BOXES, [1, 4]), _image([], [])]
-    found = [_image(BOXES, [1, 4], [0.9, 0.8]), _image([], [], [])]
-    result = average_precision(truth, found, CLASSES)
-    for key in ("ap", "ap50", "ap75", "map", "recall"):
-        assert result[key] == pytest.approx(1.0)
-
-
-def test_wrong_classes_count_for_map_alone():
-    truth = [_image(BOXES, [1, 4])]
-    found = [_image(BOXES, [4, 1], [0.9, 0.8])]
-    result = average_precision(truth, found, CLASSES)
-    assert result["ap"] == pytest.approx(1.0)
-    assert result["map"] == pytest.approx(0.0)
-
-
-def test_a_loose_box_counts_at_low_overlap_only():
-    # IoU 40 * 26 / 1600 = 0.65
-    truth, found = [_image([BOXES[0]], [1])], [_image([[10, 10, 40, 26]], [1], [0.9])]
-    result = average_precision(truth, found, CLASSES)
-    assert result["ap50"] == pytest.approx(1.0)
-    assert result["ap75"] == pytest.approx(0.0)
-    assert result["ap"] == pytest.approx(0.4)  # 0.50, 0.55, 0.60, 0.65 of ten thresholds
-
-
-def test_half_of_the_objects_found():
-    truth, found = [_image(BOXES, [1, 1])], [_image(BOXES[:1], [1], [0.9])]
-    result = average_precision(truth, found, CLASSES)
-    assert result["ap50"] == pytest.approx(0.5, abs=0.01)
-    assert result["recall"] == pytest.approx(0.5)
-
-
-def test_what_hardly_shows_is_neither_asked_for_nor_wrong():
-    truth = [_image(BOXES, [1, 4], crowd=[1])]
-    for found in ([_image(BOXES[:1], [1], [0.9])], [_image(BOXES, [1, 4], [0.8, 0.9])]):
-        result = average_precision(truth, found, CLASSES)
-        assert result["ap"] == result["recall"] == pytest.approx(1.0)
-    with pytest.raises(SteadyhandError, match="not one object is labelled"):
-        average_precision([_image(BOXES, [1, 4], crowd=[0, 1])], found, CLASSES)
-
-
-def test_nothing_found_is_zero_and_nothing_labelled_is_an_error():
-    assert average_precision([_image(BOXES, [1, 2])], [_image([], [], [])], CLASSES)["ap"] == 0.0
-    with pytest.raises(SteadyhandError, match="not one object is labelled"):
-        average_precision([_image([], [])], [_image([], [], [])], CLASSES)
-    with pytest.raises(SteadyhandError, match="1 labelled images, 0 found"):
-        average_precision([_image(BOXES, [1, 2])], [], CLASSES)
 
 
 @dataclass
@@ -140,8 +80,16 @@ def test_a_whole_evaluation_names_what_it_measured():
     assert result["yaw_error_deg"]["p95"] < 6
     assert result["dimension_error_mm"]["median"] < 8
     assert 0 < result["latency_ms"]["p50"] <= result["latency_ms"]["p99"]
-    one = evaluate_perception(detector, Fusion(), scenes, views=("wrist",))
-    assert one["images"] == 2
+    stages = result["latency_by_stage_ms"]
+    assert set(stages) == {"detect", "fuse", "propose", "total"}
+    assert all(0 < stages[name]["p50"] < stages["total"]["p50"] for name in ("fuse", "propose"))
+    assert result["latency_ms"]["p50"] < stages["total"]["p50"]  # which also proposes grasps
+    low, high = result["ci95"]["position_error_mm"]
+    assert low <= result["position_error_mm"]["median"] <= high
+    assert result["ci95"]["ap"] == pytest.approx([1.0, 1.0])
+    one = evaluate_perception(detector, Fusion(), scenes[:1], views=("wrist",))
+    assert one["images"] == 1
+    assert set(one["ci95"].values()) == {None}  # one scene says nothing of others
 
 
 def test_a_detector_that_sees_nothing_scores_zero_but_depth_still_finds_objects():
@@ -176,3 +124,38 @@ def test_an_evaluation_without_images_is_an_error():
     scene = _scene([Block((0.45, 0.1), (0.1, 0.05, 0.04))], detector, np.random.default_rng(0))
     with pytest.raises(SteadyhandError, match="no view of"):
         evaluate_perception(detector, Fusion(), [scene], views=("side",))
+
+
+def _looks(detector, rng, *tables):
+    """A scene for each table of blocks; instance i is the i-th block of each."""
+    return [_scene(blocks, detector, rng) for blocks in tables]
+
+
+A, B = Block((0.42, 0.12), (0.09, 0.05, 0.05)), Block((0.55, -0.10), (0.08, 0.04, 0.06), yaw=0.6)
+
+
+def test_tracking_counts_numbers_kept_and_motion_noticed():
+    rng, detector = np.random.default_rng(0), _Recorded()
+    slid = replace(B, xy=(0.575, -0.08))
+    sequences = [_looks(detector, rng, [A, B], [A, slid], [A, slid]), _looks(detector, rng, [A, B])]
+    steps = []
+    result = evaluate_tracking(detector, Fusion(), sequences, progress=steps.append)
+    assert steps == [1, 2]
+    assert (result["sequences"], result["looks"], result["pairs"]) == (2, 4, 4)
+    assert (result["moved"], result["still"]) == (1, 3)
+    assert result["identities_kept"] == result["moving_right"] == result["still_right"] == 1.0
+
+
+def test_tracking_notices_what_is_lost_and_what_is_wrong():
+    rng, detector = np.random.default_rng(0), _Recorded()
+    # Too far to be followed: it gets a new number and counts as still, both of which are wrong.
+    far = replace(B, xy=(0.40, -0.14))
+    lost = evaluate_tracking(detector, Fusion(), [_looks(detector, rng, [A, B], [A, far])])
+    assert (lost["identities_kept"], lost["moving_right"], lost["still_right"]) == (0.5, 0.0, 1.0)
+    # A tracker that calls all motion rest.
+    slid = replace(B, xy=(0.575, -0.08))
+    deaf = Fusion(FusionConfig(tracker=TrackerConfig(moving_m=0.5)))
+    result = evaluate_tracking(detector, deaf, [_looks(detector, rng, [A, B], [A, slid])])
+    assert (result["moving_right"], result["still_right"]) == (0.0, 1.0)
+    nothing = evaluate_tracking(detector, Fusion(), [_looks(detector, rng, [A])])
+    assert (nothing["pairs"], nothing["identities_kept"]) == (0, None)

@@ -18,6 +18,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 VERBS = (
     "run",
+    "look",
+    "scenes",
     "export",
     "verify",
     "demos record",
@@ -30,6 +32,7 @@ VERBS = (
     "evaluate perception",
     "bench env",
     "bench edge",
+    "bench perception",
 )
 
 
@@ -225,7 +228,17 @@ def test_the_list_of_verbs_is_whole():
 def test_help_lists_the_verbs_and_alone_it_helps(fork):
     alone, asked = fork(), cli("--help")
     for done in (alone, asked):
-        for word in ("run", "demos", "train", "evaluate", "export", "verify", "bench"):
+        for word in (
+            "run",
+            "look",
+            "scenes",
+            "demos",
+            "train",
+            "evaluate",
+            "export",
+            "verify",
+            "bench",
+        ):
             assert word in done.out + done.err
         assert "Traceback" not in done.err
     assert asked.code == 0
@@ -301,6 +314,16 @@ CASES = [
     (("evaluate", "grasp", "--policy", "no/run", "--sensing", "truth"), ("no/run",)),
     (("demos", "info", "no/demos"), ("no/demos",)),
     (("export", "no/run", "--out", "no/bundle"), ("no/run", "network.pt")),
+    (("look",), ("images", "--live-sim")),
+    (("look", "no/a.png", "--live-sim"), ("images", "--live-sim")),
+    (("look", "no/a.png"), ("no/a.png", "no such file")),
+    (("look", "no/a.png", "--depth", "no/d.png"), ("1 images, 1 --depth and 0 --camera",)),
+    (("look", *["no/a.png"] * 5), ("at most 4 views", "5")),
+    (("look", "--live-sim", "--out", "no/look.bmp"), (".png", "look.bmp")),
+    (("look", "--live-sim", "--objects", "no/*.urdf", "--out", "no/a.png"), ("no/*.urdf",)),
+    (("scenes", "--out", "no/set", "--objects", "no/*.urdf"), ("no/*.urdf", "primitives")),
+    (("bench", "perception", "--fp32", "no/fp32.onnx"), ("no/fp32.onnx", "no such file")),
+    (("bench", "perception", "--bundle", "no/bundle"), ("no/bundle", "No such file")),
 ]
 
 
@@ -340,6 +363,8 @@ def test_a_corrupt_bundle_is_refused_by_every_verb_that_reads_one(fork, corrupt,
     for call in (
         ("run", "--sensing", "truth", "--out", out),
         ("bench", "edge"),
+        ("bench", "perception"),
+        ("look", "--live-sim", "--out", out / "x.png"),
         ("evaluate", "grasp", "--sensing", "truth", "--out", out / "x.jsonl"),
         ("evaluate", "perception"),
     ):
