@@ -1,0 +1,195 @@
+"""Which detection a pixel belongs to: by the boxes, the heights and the colours together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.load import bounded
+from robot.types import Detection
+
+# Colours are counted in Lab: 8 steps of lightness, 16 each of a and b within 64 of grey.
+_BINS = (8, 16, 16)
+_COLOURS = 8 * 16 * 16
+
+
+@dataclass(frozen=True)
+class OwnershipConfig:
+    """How a pixel inside a box is judged: a naive Bayes choice among boxes, table and the rest.
+
+    Attributes:
+        grow: share by which a detection's box is widened on each side before it claims pixels.
+        whole: a connected surface of which this share lies in one box belongs to it as a whole,
+            in the first guess that the colours are learned from.
+        colour_weight: of the logarithm of a colour's probability.
+        place_weight: of the squared distance from a box's middle, measured in box sizes.
+        rest_log_odds: how much less likely a pixel in a box is something undetected.
+        thing_m: objects' pixels are spread evenly over heights up to this.
+        rounds: how often colours are learned and pixels judged.
+    """
+
+    grow: float = bounded(0.04, 0.0, 0.5)
+    whole: float = bounded(0.85, 0.5, 1.0)
+    colour_weight: float = bounded(0.7, 0.0, 10.0)
+    place_weight: float = bounded(4.0, 0.0, 100.0)
+    rest_log_odds: float = bounded(-2.0, -20.0, 20.0)
+    thing_m: float = bounded(0.08, 0.01, 1.0)
+    rounds: int = bounded(2, 0, 10)
+
+
+def owners(
+    rgb: NDArray[np.uint8],
+    height_m: NDArray[np.float32],
+    above: NDArray[np.bool_],
+    usable: NDArray[np.bool_],
+    surfaces: NDArray[np.int32],
+    detections: Sequence[Detection],
+    sigma_m: float,
+    config: OwnershipConfig,
+) -> NDArray[np.int32]:
+    """(H, W) int32: index of the detection that owns a pixel, -1 for none."""
+    owner, spans = first_guess(above, surfaces, detections, config)
+    if not config.rounds or not detections:
+        return owner
+    colour = _colour_numbers(rgb)
+    rows, columns = height_m.shape
+    n = len(detections)
+    covered = np.zeros((rows, columns), bool)
+    for part in spans:
+        covered[part] = True
+    outside = usable & ~covered
+    table_log, thing_log = _log_heights(height_m, sigma_m, config)
+    table = usable & ~above & np.isfinite(height_m)
+    for _ in range(config.rounds):
+        samples = [*(owner == i for i in range(n)), table, outside & above]
+        counts = np.stack([np.bincount(colour[m], minlength=_COLOURS) for m in samples])
+        logs = _log_colours(counts)
+        best = np.full((rows, columns), -np.inf, np.float32)
+        choice = np.full((rows, columns), -1, np.int32)
+        for index, (detection, part) in enumerate(zip(detections, spans, strict=True)):
+            c = colour[part]
+            if not c.size:
+                continue
+            first = best[part]
+            fresh = ~np.isfinite(first)
+            if fresh.any():
+                # What is no object: the table, or a thing that was not detected.
+                base = np.maximum(
+                    _smooth(logs[n][c]) * config.colour_weight + table_log[part],
+                    _smooth(logs[n + 1][c]) * config.colour_weight
+                    + thing_log[part]
+                    + config.rest_log_odds,
+                )
+                first[fresh] = base[fresh]
+            score = (
+                config.colour_weight * _smooth(logs[index][c])
+                + thing_log[part]
+                - config.place_weight * _distance(detection, part)
+            )
+            better = usable[part] & (score > first)
+            first[better] = score[better]
+            choice[part][better] = index
+        owner = choice
+        table &= owner < 0
+    return owner
+
+
+def _log_heights(
+    height_m: NDArray[np.float32], sigma_m: float, config: OwnershipConfig
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(H, W) float32 log density of each height on the table, and on a thing that stands there.
+
+    Equal where the height is not known.
+    """
+    even = np.float32(-np.log(config.thing_m))
+    z = np.where(np.isfinite(height_m), height_m, np.float32(0.0))
+    peak = np.float32(-np.log(sigma_m * np.sqrt(2.0 * np.pi)))
+    table = peak - np.float32(0.5) * np.square(np.maximum(z, 0.0) / np.float32(sigma_m))
+    thing = np.where(z > -2.0 * sigma_m, even, np.float32(-30.0))
+    unknown = ~np.isfinite(height_m)
+    table[unknown] = even
+    return table.astype(np.float32), thing.astype(np.float32)
+
+
+def _smooth(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.blur(image, (3, 3)))
+
+
+def _distance(detection: Detection, part: tuple[slice, slice]) -> NDArray[np.float32]:
+    """Squared distance of a region's pixels from a box's middle, in box sizes."""
+    x, y, w, h = detection.box_xywh_px
+    v, u = (np.arange(s.start, s.stop, dtype=np.float32) + np.float32(0.5) for s in part)
+    u = (u - (x + w / 2)) / max(w, 1.0)
+    v = (v - (y + h / 2)) / max(h, 1.0)
+    return np.asarray(u[None, :] ** 2 + v[:, None] ** 2, np.float32)
+
+
+def _colour_numbers(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """(H, W) number of each pixel's colour."""
+    lab = cv2.cvtColor(cv2.medianBlur(rgb, 3), cv2.COLOR_RGB2Lab)
+    a, b = (np.clip(lab[..., k], 64, 191) - 64 >> 3 for k in (1, 2))
+    return (lab[..., 0] >> 5).astype(np.int32) * 256 + a.astype(np.int32) * 16 + b
+
+
+def _log_colours(counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(N, colours) float32 log probability of each colour from counts, blurred over neighbours."""
+    grid = counts.reshape(-1, *_BINS).astype(np.float32)
+    for axis in (1, 2, 3):
+        up, down = np.roll(grid, 1, axis), np.roll(grid, -1, axis)
+        edge = [slice(None)] * 4
+        edge[axis] = 0
+        up[tuple(edge)] = 0
+        edge[axis] = -1
+        down[tuple(edge)] = 0
+        grid = 0.5 * grid + 0.25 * (up + down)
+    flat = grid.reshape(len(counts), -1)
+    share = flat / np.maximum(flat.sum(axis=1, keepdims=True), 1.0)
+    return np.log(0.97 * share + 0.03 / _COLOURS).astype(np.float32)
+
+
+def first_guess(
+    above: NDArray[np.bool_],
+    surfaces: NDArray[np.int32],
+    detections: Sequence[Detection],
+    config: OwnershipConfig,
+) -> tuple[NDArray[np.int32], list[tuple[slice, slice]]]:
+    """Owners (H, W) int32 by boxes and depth alone, and each detection's widened box.
+
+    Where boxes overlap a pixel goes to the box whose middle is nearest, measured in box sizes; a
+    surface that lies in one box as good as wholly goes to the smallest such box, whatever else
+    overlaps it.
+    """
+    rows, columns = above.shape
+    owner = np.full((rows, columns), -1, np.int32)
+    nearest = np.full((rows, columns), np.inf, np.float32)
+    total = np.bincount(surfaces.ravel())
+    best_area = np.full(len(total), np.inf)
+    best_box = np.full(len(total), -1, np.int32)
+    spans = []
+    for index, detection in enumerate(detections):
+        x, y, w, h = detection.box_xywh_px
+        gx, gy = config.grow * w + 1.0, config.grow * h + 1.0
+        x0, x1 = max(0, int(x - gx)), min(columns, int(np.ceil(x + w + gx)))
+        y0, y1 = max(0, int(y - gy)), min(rows, int(np.ceil(y + h + gy)))
+        part = (slice(y0, max(y1, y0)), slice(x0, max(x1, x0)))
+        spans.append(part)
+        if x1 <= x0 or y1 <= y0:
+            continue
+        distance = _distance(detection, part)
+        closer = above[part] & (distance < nearest[part])
+        nearest[part][closer] = distance[closer]
+        owner[part][closer] = index
+        inside = np.bincount(surfaces[part].ravel(), minlength=len(total))
+        whole = (inside >= config.whole * np.maximum(total, 1)) & (w * h < best_area)
+        best_area[whole] = w * h
+        best_box[whole] = index
+    best_box[0] = -1
+    claimed = best_box[surfaces]
+    for index, part in enumerate(spans):
+        taken = claimed[part] == index
+        owner[part][taken] = index
+    return owner, spans
