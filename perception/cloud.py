@@ -42,7 +42,7 @@ class CloudConfig:
     level_tilt_rad: float = bounded(0.003, 0.0, 0.5)
     level_tilt_max_rad: float = bounded(0.04, 0.0, 0.5)
     level_shift_max_m: float = bounded(0.02, 0.0, 0.5)
-    fill_px: int = bounded(2, 0, 10)
+    fill_px: int = bounded(1, 0, 10)
     noise_m: tuple[float, float] = bounded((0.0005, 0.008), 0.0, 0.1)
 
 
@@ -97,10 +97,10 @@ def _filled(depth_m: NDArray[np.float32], config: CloudConfig) -> NDArray[np.flo
     hole = depth_m == 0.0
     if not config.fill_px or not hole.any():
         return depth_m
-    far = np.where(hole, np.float32(np.inf), depth_m)
+    far = np.where(hole, np.float32(1e6), depth_m)
     size = 2 * config.fill_px + 1
     nearest = cv2.erode(far, np.ones((size, size), np.uint8))
-    return np.where(hole & np.isfinite(nearest), nearest, depth_m).astype(np.float32)
+    return np.where(hole & (nearest < 1e6), nearest, depth_m).astype(np.float32)
 
 
 def _roughness(points: NDArray[np.float32], good: NDArray[np.bool_], config: CloudConfig) -> float:

@@ -36,6 +36,8 @@ class FusionConfig:
         missed_area_m2: a heap of points that no detection explains counts as an object from this
             area on.
         missed_height_m: and from this height on.
+        missed_widest_m: one that is wider both ways is furniture: no gripper of this size takes it.
+        missed_noise: a heap must also be this many times as high as the depth noise.
         missed_confidence: the confidence of such an object; its class is ``irregular``.
         cloud, segment, shape, height_map, tracker: the parts.
     """
@@ -46,6 +48,8 @@ class FusionConfig:
     least_points: int = bounded(20, 1, 10_000)
     missed_area_m2: float = bounded(3e-4, 0.0, 1.0)
     missed_height_m: float = bounded(0.012, 0.0, 1.0)
+    missed_widest_m: float = bounded(0.12, 0.0, 1.0)
+    missed_noise: float = bounded(5.0, 0.0, 100.0)
     missed_confidence: float = bounded(0.2, 0.0, 1.0)
     cloud: CloudConfig = CloudConfig()
     segment: SegmentConfig = SegmentConfig()
@@ -127,7 +131,7 @@ class Fusion:
         groups = associate(segments, self.config.segment)
         found = [self._object(group, height_map) for group in groups]
         objects = [state for state in found if state is not None]
-        missed = self._missed(height_map, groups)
+        missed = self._missed(height_map, groups, max(cloud.noise_m for cloud in clouds))
         self.report = FusionReport(
             tuple(frames[i].camera for i in kept),
             dropped,
@@ -200,7 +204,7 @@ class Fusion:
         height_map: HeightMap,
     ) -> ObjectState | None:
         grid = self.config.height_map
-        centre, yaw, size = box_of(patches, 0.0, class_name == "ball", self.config.shape)
+        centre, yaw, size = box_of(patches, class_name == "ball", self.config.shape)
         if not (
             grid.min_m[0] <= centre[0] <= grid.max_m[0]
             and grid.min_m[1] <= centre[1] <= grid.max_m[1]
@@ -213,11 +217,12 @@ class Fusion:
         return ObjectState(-1, class_name, pose, dims, min(confidence, 1.0), False, stamp_s)
 
     def _missed(
-        self, height_map: HeightMap, groups: list[list[Segment]]
+        self, height_map: HeightMap, groups: list[list[Segment]], noise_m: float
     ) -> list[ObjectState]:
         """Objects that stand in the height map and belong to no detection."""
         config = self.config
-        standing = (height_map.height_m > 0.8 * config.missed_height_m) & height_map.seen
+        least_m = max(config.missed_height_m, config.missed_noise * noise_m)
+        standing = (height_map.height_m > 0.8 * least_m) & height_map.seen
         if not standing.any():
             return []
         taken = np.zeros(standing.size, np.uint8)
@@ -238,15 +243,18 @@ class Fusion:
                 continue
             places = np.argwhere(labels == number)
             z = height_map.height_m[places[:, 0], places[:, 1]]
-            if np.quantile(z, 0.8) < config.missed_height_m:
+            if np.quantile(z, 0.8) < least_m:
                 continue
+            first, last = places.min(axis=0), places.max(axis=0)
+            if (first == 0).any() or (last == np.array(labels.shape) - 1).any():
+                continue  # the map cuts it off: most of it is somewhere else
             xy = height_map.origin_m + height_map.resolution_m * places
             heap = Heap(
                 np.column_stack([xy, z]).astype(np.float32), config.cloud.noise_m[0],
                 height_map.resolution_m,
             )  # fmt: skip
             state = self._state([heap], "irregular", config.missed_confidence, height_map)
-            if state is not None:
+            if state is not None and state.dimensions_m[1] <= config.missed_widest_m:
                 found.append(state)
         return found
 

@@ -15,6 +15,9 @@ from robot.types import Detection
 # Colours are counted in Lab: 8 steps of lightness, 16 each of a and b within 64 of grey.
 _BINS = (8, 16, 16)
 _COLOURS = 8 * 16 * 16
+# Heights are counted in steps; number 0 is "not known".
+_LEVEL_M, _LEVELS = 0.005, 62
+_ALL = (slice(None), slice(None))
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class OwnershipConfig:
         colour_weight: of the logarithm of a colour's probability.
         place_weight: of the squared distance from a box's middle, measured in box sizes.
         rest_log_odds: how much less likely a pixel in a box is something undetected.
-        thing_m: objects' pixels are spread evenly over heights up to this.
+        height_weight: of the logarithm of a height's density among the heights of what owns it.
+        thing_m: before that is known, heights are spread evenly up to this.
         rounds: how often colours are learned and pixels judged.
     """
 
@@ -37,6 +41,7 @@ class OwnershipConfig:
     colour_weight: float = bounded(0.7, 0.0, 10.0)
     place_weight: float = bounded(4.0, 0.0, 100.0)
     rest_log_odds: float = bounded(-2.0, -20.0, 20.0)
+    height_weight: float = bounded(0.3, 0.0, 10.0)
     thing_m: float = bounded(0.08, 0.01, 1.0)
     rounds: int = bounded(2, 0, 10)
 
@@ -50,52 +55,62 @@ def owners(
     detections: Sequence[Detection],
     sigma_m: float,
     config: OwnershipConfig,
-) -> NDArray[np.int32]:
-    """(H, W) int32: index of the detection that owns a pixel, -1 for none."""
+) -> tuple[NDArray[np.int32], list[tuple[slice, slice]]]:
+    """Judges every pixel of a view.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        height_m: (H, W) float32 over the table, m; NaN where it is not known.
+        above: (H, W) bool: what is higher than the table's noise.
+        usable: (H, W) bool: pixels that may belong to an object.
+        surfaces: (H, W) int32 numbers of connected surfaces, 0 = none.
+        detections: of the view.
+        sigma_m: standard deviation of the table's heights, m.
+        config: how.
+
+    Returns:
+        (H, W) int32 index of the detection that owns a pixel, -1 for none; and each detection's
+        widened box as (rows, columns): what it owns lies there.
+    """
     owner, spans = first_guess(above, surfaces, detections, config)
     if not config.rounds or not detections:
-        return owner
+        return owner, spans
     colour = _colour_numbers(rgb)
-    rows, columns = height_m.shape
-    n = len(detections)
-    covered = np.zeros((rows, columns), bool)
+    covered = np.zeros(above.shape, bool)
     for part in spans:
         covered[part] = True
-    outside = usable & ~covered
     table_log, thing_log = _log_heights(height_m, sigma_m, config)
-    table = usable & ~above & np.isfinite(height_m)
+    level = np.where(np.isfinite(height_m), height_m, np.float32(0.0)) / np.float32(_LEVEL_M)
+    level = np.clip(level, 0, _LEVELS - 2).astype(np.int32) + 1
+    level[~np.isfinite(height_m)] = 0
+    rest = usable & above & ~covered
+    low = usable & ~above & np.isfinite(height_m)
+    rest_log = np.float32(config.rest_log_odds - np.log(config.thing_m))
     for _ in range(config.rounds):
-        samples = [*(owner == i for i in range(n)), table, outside & above]
-        counts = np.stack([np.bincount(colour[m], minlength=_COLOURS) for m in samples])
-        logs = _log_colours(counts)
-        best = np.full((rows, columns), -np.inf, np.float32)
-        choice = np.full((rows, columns), -1, np.int32)
+        low &= owner < 0
+        owned = [(part, owner[part] == index) for index, part in enumerate(spans)]
+        owned += [(_ALL, low), (_ALL, rest)]
+        counts = [np.bincount(colour[part][mask], minlength=_COLOURS) for part, mask in owned]
+        logs = _log_colours(np.stack(counts)) * np.float32(config.colour_weight)
+        counts = [np.bincount(level[part][mask], minlength=_LEVELS) for part, mask in owned]
+        tall = _log_levels(np.stack(counts), config)
+        best = np.full(above.shape, -np.inf, np.float32)
+        owner = np.full(above.shape, -1, np.int32)
         for index, (detection, part) in enumerate(zip(detections, spans, strict=True)):
-            c = colour[part]
-            if not c.size:
+            seen = colour[part]
+            if not seen.size:
                 continue
-            first = best[part]
-            fresh = ~np.isfinite(first)
-            if fresh.any():
-                # What is no object: the table, or a thing that was not detected.
-                base = np.maximum(
-                    _smooth(logs[n][c]) * config.colour_weight + table_log[part],
-                    _smooth(logs[n + 1][c]) * config.colour_weight
-                    + thing_log[part]
-                    + config.rest_log_odds,
-                )
-                first[fresh] = base[fresh]
-            score = (
-                config.colour_weight * _smooth(logs[index][c])
-                + thing_log[part]
-                - config.place_weight * _distance(detection, part)
+            # What is no object: the table, or a thing that was not detected.
+            none = np.maximum(
+                cv2.blur(logs[-2][seen], (3, 3)) + table_log[part],
+                cv2.blur(logs[-1][seen], (3, 3)) + tall[-1][level[part]] + rest_log,
             )
-            better = usable[part] & (score > first)
-            first[better] = score[better]
-            choice[part][better] = index
-        owner = choice
-        table &= owner < 0
-    return owner
+            score = cv2.blur(logs[index][seen], (3, 3)) + thing_log[part] + tall[index][level[part]]
+            score -= np.float32(config.place_weight) * _distance(detection, part)
+            better = usable[part] & (score > np.maximum(none, best[part]))
+            best[part][better] = score[better]
+            owner[part][better] = index
+    return owner, spans
 
 
 def _log_heights(
@@ -113,10 +128,6 @@ def _log_heights(
     unknown = ~np.isfinite(height_m)
     table[unknown] = even
     return table.astype(np.float32), thing.astype(np.float32)
-
-
-def _smooth(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(cv2.blur(image, (3, 3)))
 
 
 def _distance(detection: Detection, part: tuple[slice, slice]) -> NDArray[np.float32]:
@@ -149,6 +160,16 @@ def _log_colours(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     flat = grid.reshape(len(counts), -1)
     share = flat / np.maximum(flat.sum(axis=1, keepdims=True), 1.0)
     return np.log(0.97 * share + 0.03 / _COLOURS).astype(np.float32)
+
+
+def _log_levels(counts: NDArray[np.int64], config: OwnershipConfig) -> NDArray[np.float32]:
+    """(N, levels) float32: how much likelier than evenly spread each height is, weighted."""
+    share = cv2.blur(counts[:, 1:].astype(np.float32), (5, 1))
+    share /= np.maximum(share.sum(axis=1, keepdims=True), 1.0)
+    density = (0.9 * share + 0.1 / _LEVELS) / _LEVEL_M
+    out = np.zeros(counts.shape, np.float32)
+    out[:, 1:] = config.height_weight * np.log(density * config.thing_m)
+    return out
 
 
 def first_guess(

@@ -87,7 +87,7 @@ def segments_of(
     height = cloud.points[..., 2]
     above = inside & cloud.good & (height > config.table_m)
     jump = _jumps(cloud.depth_m, config)
-    owner = owners(
+    owner, spans = owners(
         frame.rgb,
         np.where(cloud.good, height, np.float32(np.nan)),
         above,
@@ -98,9 +98,9 @@ def segments_of(
         config.ownership,
     )
     segments, bare = [], []
-    for index, detection in enumerate(detections):
-        mask = _largest(owner == index, jump, detection, config)
-        points = cloud.points[mask]
+    for index, (detection, part) in enumerate(zip(detections, spans, strict=True)):
+        mask = _largest(owner[part] == index, jump[part], config)
+        points = cloud.points[part][mask]
         if len(points) < config.least_px:
             bare.append(detection)
             continue
@@ -118,7 +118,7 @@ def cells_xy(points_m: NDArray[np.float32], cell_m: float) -> NDArray[np.int64]:
 
 def _jumps(depth_m: NDArray[np.float32], config: SegmentConfig) -> NDArray[np.bool_]:
     """(H, W) bool: pixels beside something nearer, across a jump in depth."""
-    known = np.where(depth_m > 0.0, depth_m, np.float32(np.inf))
+    known = np.where(depth_m > 0.0, depth_m, np.float32(1e6))
     nearest = cv2.erode(known, np.ones((3, 3), np.uint8))
     return np.asarray(depth_m - nearest > config.edge_m)
 
@@ -130,36 +130,23 @@ def _surfaces(inner: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def _largest(
-    mask: NDArray[np.bool_], jump: NDArray[np.bool_], detection: Detection, config: SegmentConfig
+    own: NDArray[np.bool_], jump: NDArray[np.bool_], config: SegmentConfig
 ) -> NDArray[np.bool_]:
     """The part of a detection's pixels that is one surface and largest, and what is nearly as large.
 
     An object that another one lies across falls into parts; specks of neighbours are smaller, and a
     neighbour's rim in front or behind is no part of the surface.
     """
-    if not mask.any():
-        return mask
-    x, y, w, h = (int(v) for v in detection.box_xywh_px)
-    rows, columns = mask.shape
-    pad = 8
-    part = (
-        slice(max(0, y - pad), min(rows, y + h + pad)),
-        slice(max(0, x - pad), min(columns, x + w + pad)),
-    )
-    own = mask[part]
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        (own & ~jump[part]).astype(np.uint8), connectivity=4
+        (own & ~jump).astype(np.uint8), connectivity=4
     )
-    out = np.zeros_like(mask)
     if count < 2:
-        out[part] = own
-        return out
+        return own
     areas = stats[1:, cv2.CC_STAT_AREA]
     kept = np.concatenate([[False], areas >= config.part * areas.max()])[labels]
     # A pixel at a jump is on the far side of it, so it goes with what it touches there.
     touching = cv2.dilate(kept.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    out[part] = kept | (own & jump[part] & touching)
-    return out
+    return np.asarray(kept | (own & jump & touching))
 
 
 def associate(segments: Sequence[Segment], config: SegmentConfig) -> list[list[Segment]]:

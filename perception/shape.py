@@ -68,13 +68,12 @@ class Patch(Protocol):
 
 
 def box_of(
-    patches: Sequence[Patch], bottom_m: float, ball: bool, config: ShapeConfig
+    patches: Sequence[Patch], ball: bool, config: ShapeConfig
 ) -> tuple[Array, float, Array]:
-    """The upright box of what one or more views show.
+    """The upright box of what one or more views show, down to the table.
 
     Args:
         patches: one for each view, none empty.
-        bottom_m: height of what the object stands on, m.
         ball: try a sphere.
         config: see :class:`ShapeConfig`.
 
@@ -83,14 +82,14 @@ def box_of(
         and dimensions (3,) m: longer and shorter horizontal edge, height.
     """
     if ball:
-        sphere = _sphere(patches, bottom_m, config)
+        sphere = _sphere(patches, config)
         if sphere is not None:
             (x, y), radius = sphere
-            return np.array([x, y, bottom_m + radius]), 0.0, np.full(3, 2.0 * radius)
+            return np.array([x, y, radius]), 0.0, np.full(3, 2.0 * radius)
     middle, yaw, size = _rectangle(patches, config)
-    top = max(top_of(patches, config), bottom_m + 0.001)
-    centre = np.array([middle[0], middle[1], 0.5 * (bottom_m + top)])
-    return centre, yaw, np.array([size[0], size[1], top - bottom_m])
+    top = max(top_of(patches, config), 0.001)
+    centre = np.array([middle[0], middle[1], 0.5 * top])
+    return centre, yaw, np.array([size[0], size[1], top])
 
 
 def top_of(patches: Sequence[Patch], config: ShapeConfig) -> float:
@@ -107,12 +106,13 @@ def top_of(patches: Sequence[Patch], config: ShapeConfig) -> float:
         n = max(1.0, float((z > highest - 3.0 * patch.noise_m).sum()) / config.patch_px)
         tops.append(highest - patch.noise_m * NormalDist().inv_cdf((n - 0.375) / (n + 0.25)))
         noises.append(patch.noise_m)
-    return float(_agreed(np.array(tops)[:, None], config.agree_m + 2.0 * max(noises))[0])
+    return float(_agreed(np.array(tops)[:, None], patches, config.agree_m + 2.0 * max(noises))[0])
 
 
-def _agreed(values: Array, agree_m: float) -> Array:
-    """(M,) of (views, M): the mean over views that are near the largest."""
+def _agreed(values: Array, patches: Sequence[Patch], agree_m: float) -> Array:
+    """(M,) of (views, M): the mean over views that are near the largest, sharper ones first."""
     weight = np.clip(1.0 - (values.max(axis=0) - values) / agree_m, 0.0, 1.0)
+    weight /= np.array([[p.noise_m**2 + p.pixel_m**2] for p in patches])
     return np.asarray((weight * values).sum(axis=0) / weight.sum(axis=0))
 
 
@@ -126,7 +126,7 @@ def _rectangle(patches: Sequence[Patch], config: ShapeConfig) -> tuple[Array, fl
         hull = cv2.convexHull(xy).reshape(-1, 2).astype(np.float64) / 1000.0
         grown = config.pixel_share * patch.pixel_m - config.noise_share * patch.noise_m
         reach[row] = (hull @ _DIRECTIONS).max(axis=0) + grown
-    outline = _agreed(reach, config.agree_m)
+    outline = _agreed(reach, patches, config.agree_m)
     span = np.maximum(outline[:180] + outline[180:], 1e-4)
     along, across = span[:90], span[90:]
     area = along * across
@@ -145,16 +145,16 @@ def _rectangle(patches: Sequence[Patch], config: ShapeConfig) -> tuple[Array, fl
 
 
 def _sphere(
-    patches: Sequence[Patch], bottom_m: float, config: ShapeConfig
+    patches: Sequence[Patch], config: ShapeConfig
 ) -> tuple[Array, float] | None:
-    """Middle (2,) and radius of a ball that stands on ``bottom_m``; None if this is no ball."""
+    """Middle (2,) and radius of a ball on the table; None if this is no ball."""
     points = np.concatenate([p.points[:: max(1, len(p.points) // 300)] for p in patches])
     points = points.astype(np.float64)
-    radius = max(0.5 * (float(np.quantile(points[:, 2], 0.95)) - bottom_m), 0.005)
+    radius = max(0.5 * float(np.quantile(points[:, 2], 0.95)), 0.005)
     x, y = np.median(points[:, :2], axis=0)
     kept = np.ones(len(points), bool)
     for _ in range(6):
-        away = points - [x, y, bottom_m + radius]
+        away = points - [x, y, radius]
         distance = np.maximum(np.linalg.norm(away, axis=1), 1e-6)
         residual = distance - radius
         kept = np.abs(residual) < max(3.0 * float(np.median(np.abs(residual))), 0.002)
