@@ -32,6 +32,7 @@ class FusionConfig:
         max_age_s: an older frame is not used.
         max_skew_s: frames of one look may be this far apart.
         margin_m: objects may reach this far out of the height map's region.
+        company: a point is an outlier if fewer points are around it than this share of the median.
         least_points: fewer points make no object.
         missed_area_m2: a heap of points that no detection explains counts as an object from this
             area on.
@@ -45,6 +46,7 @@ class FusionConfig:
     max_age_s: float = bounded(1.0, 0.0, 60.0)
     max_skew_s: float = bounded(0.5, 0.0, 60.0)
     margin_m: float = bounded(0.035, 0.0, 0.5)
+    company: float = bounded(0.15, 0.0, 1.0)
     least_points: int = bounded(20, 1, 10_000)
     missed_area_m2: float = bounded(3e-4, 0.0, 1.0)
     missed_height_m: float = bounded(0.012, 0.0, 1.0)
@@ -131,7 +133,7 @@ class Fusion:
         groups = associate(segments, self.config.segment)
         found = [self._object(group, height_map) for group in groups]
         objects = [state for state in found if state is not None]
-        missed = self._missed(height_map, groups, max(cloud.noise_m for cloud in clouds))
+        missed = self._missed(height_map, segments, max(cloud.noise_m for cloud in clouds))
         self.report = FusionReport(
             tuple(frames[i].camera for i in kept),
             dropped,
@@ -217,7 +219,7 @@ class Fusion:
         return ObjectState(-1, class_name, pose, dims, min(confidence, 1.0), False, stamp_s)
 
     def _missed(
-        self, height_map: HeightMap, groups: list[list[Segment]], noise_m: float
+        self, height_map: HeightMap, segments: list[Segment], noise_m: float
     ) -> list[ObjectState]:
         """Objects that stand in the height map and belong to no detection."""
         config = self.config
@@ -226,10 +228,9 @@ class Fusion:
         if not standing.any():
             return []
         taken = np.zeros(standing.size, np.uint8)
-        for group in groups:
-            for segment in group:
-                cells = cells_of(segment.points, config.height_map)
-                taken[cells[cells >= 0]] = 1
+        for segment in segments:
+            cells = cells_of(segment.points, config.height_map)
+            taken[cells[cells >= 0]] = 1
         # A detection's box is rarely perfect: what rims its points is its own.
         rim = cv2.dilate(taken.reshape(standing.shape), np.ones((9, 9), np.uint8))
         left = cv2.morphologyEx(
@@ -277,10 +278,9 @@ def _without_outliers(segment: Segment, config: FusionConfig) -> Segment:
     ij = np.floor(points[:, :2] / np.float32(cell_m)).astype(np.int32)
     ij -= ij.min(axis=0) - 1
     shape = tuple((ij.max(axis=0) + 2).tolist())
-    counts = np.zeros(shape, np.float32)
-    np.add.at(counts, (ij[:, 0], ij[:, 1]), 1.0)
-    around = cv2.boxFilter(counts, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)[
-        ij[:, 0], ij[:, 1]
-    ]
-    kept = around >= 0.15 * np.median(around)
+    flat = ij[:, 0] * shape[1] + ij[:, 1]
+    counts = np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float32)
+    around = cv2.boxFilter(counts, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    company = around.ravel()[flat]
+    kept = company >= config.company * np.median(company)
     return replace(segment, points=points[kept]) if kept.any() else segment

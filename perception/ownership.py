@@ -26,8 +26,6 @@ class OwnershipConfig:
 
     Attributes:
         grow: share by which a detection's box is widened on each side before it claims pixels.
-        whole: a connected surface of which this share lies in one box belongs to it as a whole,
-            in the first guess that the colours are learned from.
         colour_weight: of the logarithm of a colour's probability.
         place_weight: of the squared distance from a box's middle, measured in box sizes.
         rest_log_odds: how much less likely a pixel in a box is something undetected.
@@ -37,7 +35,6 @@ class OwnershipConfig:
     """
 
     grow: float = bounded(0.04, 0.0, 0.5)
-    whole: float = bounded(0.85, 0.5, 1.0)
     colour_weight: float = bounded(0.7, 0.0, 10.0)
     place_weight: float = bounded(4.0, 0.0, 100.0)
     rest_log_odds: float = bounded(-2.0, -20.0, 20.0)
@@ -51,7 +48,6 @@ def owners(
     height_m: NDArray[np.float32],
     above: NDArray[np.bool_],
     usable: NDArray[np.bool_],
-    surfaces: NDArray[np.int32],
     detections: Sequence[Detection],
     sigma_m: float,
     config: OwnershipConfig,
@@ -63,7 +59,6 @@ def owners(
         height_m: (H, W) float32 over the table, m; NaN where it is not known.
         above: (H, W) bool: what is higher than the table's noise.
         usable: (H, W) bool: pixels that may belong to an object.
-        surfaces: (H, W) int32 numbers of connected surfaces, 0 = none.
         detections: of the view.
         sigma_m: standard deviation of the table's heights, m.
         config: how.
@@ -72,7 +67,7 @@ def owners(
         (H, W) int32 index of the detection that owns a pixel, -1 for none; and each detection's
         widened box as (rows, columns): what it owns lies there.
     """
-    owner, spans = first_guess(above, surfaces, detections, config)
+    owner, spans = _nearest(above, detections, config)
     if not config.rounds or not detections:
         return owner, spans
     colour = _colour_numbers(rgb)
@@ -142,21 +137,20 @@ def _distance(detection: Detection, part: tuple[slice, slice]) -> NDArray[np.flo
 def _colour_numbers(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
     """(H, W) number of each pixel's colour."""
     lab = cv2.cvtColor(cv2.medianBlur(rgb, 3), cv2.COLOR_RGB2Lab)
-    a, b = (np.clip(lab[..., k], 64, 191) - 64 >> 3 for k in (1, 2))
-    return (lab[..., 0] >> 5).astype(np.int32) * 256 + a.astype(np.int32) * 16 + b
+    lightness, a, b = (lab[..., k].astype(np.int32) for k in range(3))
+    a, b = (np.clip(c - 64, 0, 127) // 8 for c in (a, b))
+    return np.asarray(lightness // 32 * 256 + a * 16 + b, np.int32)
 
 
 def _log_colours(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     """(N, colours) float32 log probability of each colour from counts, blurred over neighbours."""
     grid = counts.reshape(-1, *_BINS).astype(np.float32)
     for axis in (1, 2, 3):
-        up, down = np.roll(grid, 1, axis), np.roll(grid, -1, axis)
-        edge = [slice(None)] * 4
-        edge[axis] = 0
-        up[tuple(edge)] = 0
-        edge[axis] = -1
-        down[tuple(edge)] = 0
-        grid = 0.5 * grid + 0.25 * (up + down)
+        sharp = np.moveaxis(grid, axis, 0)
+        soft = 0.5 * sharp
+        soft[1:] += 0.25 * sharp[:-1]
+        soft[:-1] += 0.25 * sharp[1:]
+        grid = np.moveaxis(soft, 0, axis)
     flat = grid.reshape(len(counts), -1)
     share = flat / np.maximum(flat.sum(axis=1, keepdims=True), 1.0)
     return np.log(0.97 * share + 0.03 / _COLOURS).astype(np.float32)
@@ -164,32 +158,24 @@ def _log_colours(counts: NDArray[np.int64]) -> NDArray[np.float32]:
 
 def _log_levels(counts: NDArray[np.int64], config: OwnershipConfig) -> NDArray[np.float32]:
     """(N, levels) float32: how much likelier than evenly spread each height is, weighted."""
-    share = cv2.blur(counts[:, 1:].astype(np.float32), (5, 1))
-    share /= np.maximum(share.sum(axis=1, keepdims=True), 1.0)
+    soft = np.asarray(cv2.blur(counts[:, 1:].astype(np.float32), (5, 1)))
+    share = soft / np.maximum(soft.sum(axis=1, keepdims=True), 1.0)
     density = (0.9 * share + 0.1 / _LEVELS) / _LEVEL_M
     out = np.zeros(counts.shape, np.float32)
     out[:, 1:] = config.height_weight * np.log(density * config.thing_m)
     return out
 
 
-def first_guess(
-    above: NDArray[np.bool_],
-    surfaces: NDArray[np.int32],
-    detections: Sequence[Detection],
-    config: OwnershipConfig,
+def _nearest(
+    above: NDArray[np.bool_], detections: Sequence[Detection], config: OwnershipConfig
 ) -> tuple[NDArray[np.int32], list[tuple[slice, slice]]]:
-    """Owners (H, W) int32 by boxes and depth alone, and each detection's widened box.
+    """Owners (H, W) int32 by boxes alone, and each detection's widened box.
 
-    Where boxes overlap a pixel goes to the box whose middle is nearest, measured in box sizes; a
-    surface that lies in one box as good as wholly goes to the smallest such box, whatever else
-    overlaps it.
+    Where boxes overlap a pixel goes to the box whose middle is nearest, measured in box sizes.
     """
     rows, columns = above.shape
     owner = np.full((rows, columns), -1, np.int32)
     nearest = np.full((rows, columns), np.inf, np.float32)
-    total = np.bincount(surfaces.ravel())
-    best_area = np.full(len(total), np.inf)
-    best_box = np.full(len(total), -1, np.int32)
     spans = []
     for index, detection in enumerate(detections):
         x, y, w, h = detection.box_xywh_px
@@ -198,19 +184,8 @@ def first_guess(
         y0, y1 = max(0, int(y - gy)), min(rows, int(np.ceil(y + h + gy)))
         part = (slice(y0, max(y1, y0)), slice(x0, max(x1, x0)))
         spans.append(part)
-        if x1 <= x0 or y1 <= y0:
-            continue
         distance = _distance(detection, part)
         closer = above[part] & (distance < nearest[part])
         nearest[part][closer] = distance[closer]
         owner[part][closer] = index
-        inside = np.bincount(surfaces[part].ravel(), minlength=len(total))
-        whole = (inside >= config.whole * np.maximum(total, 1)) & (w * h < best_area)
-        best_area[whole] = w * h
-        best_box[whole] = index
-    best_box[0] = -1
-    claimed = best_box[surfaces]
-    for index, part in enumerate(spans):
-        taken = claimed[part] == index
-        owner[part][taken] = index
     return owner, spans

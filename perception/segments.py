@@ -95,7 +95,6 @@ def segments_of(
         np.where(cloud.good, height, np.float32(np.nan)),
         above,
         inside,
-        _surfaces(above & ~jump),
         detections,
         cloud.noise_m,
         config.ownership,
@@ -126,16 +125,10 @@ def _jumps(depth_m: NDArray[np.float32], config: SegmentConfig) -> NDArray[np.bo
     return np.asarray(depth_m - nearest > config.edge_m)
 
 
-def _surfaces(inner: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """(H, W) int32 numbers of surfaces that are connected without a jump in depth; 0 = none."""
-    _, labels = cv2.connectedComponents(inner.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    return np.asarray(labels, np.int32)
-
-
 def _largest(
     own: NDArray[np.bool_], jump: NDArray[np.bool_], config: SegmentConfig
 ) -> NDArray[np.bool_]:
-    """The part of a detection's pixels that is one surface and largest, and what is nearly as large.
+    """The largest surface among a detection's pixels, and what is nearly as large.
 
     An object that another one lies across falls into parts; specks of neighbours are smaller, and a
     neighbour's rim in front or behind is no part of the surface.

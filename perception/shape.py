@@ -67,9 +67,7 @@ class Patch(Protocol):
     def pixel_m(self) -> float: ...
 
 
-def box_of(
-    patches: Sequence[Patch], ball: bool, config: ShapeConfig
-) -> tuple[Array, float, Array]:
+def box_of(patches: Sequence[Patch], ball: bool, config: ShapeConfig) -> tuple[Array, float, Array]:
     """The upright box of what one or more views show, down to the table.
 
     Args:
@@ -103,8 +101,12 @@ def top_of(patches: Sequence[Patch], config: ShapeConfig) -> float:
         z = patch.points[:, 2]
         spare = min(len(z) - 1, 3)
         highest = float(np.partition(z, len(z) - 1 - spare)[len(z) - 1 - spare])
-        n = max(1.0, float((z > highest - 3.0 * patch.noise_m).sum()) / config.patch_px)
-        tops.append(highest - patch.noise_m * NormalDist().inv_cdf((n - 0.375) / (n + 0.25)))
+        top = highest
+        for window in (3.0, 2.0):
+            alike = float((z > top - window * patch.noise_m).sum())
+            n = max(1.0, alike / config.patch_px)
+            top = highest - patch.noise_m * NormalDist().inv_cdf((n - 0.375) / (n + 0.25))
+        tops.append(top)
         noises.append(patch.noise_m)
     return float(_agreed(np.array(tops)[:, None], patches, config.agree_m + 2.0 * max(noises))[0])
 
@@ -144,9 +146,7 @@ def _rectangle(patches: Sequence[Patch], config: ShapeConfig) -> tuple[Array, fl
     return middle, (yaw + math.pi / 2) % math.pi - math.pi / 2, size
 
 
-def _sphere(
-    patches: Sequence[Patch], config: ShapeConfig
-) -> tuple[Array, float] | None:
+def _sphere(patches: Sequence[Patch], config: ShapeConfig) -> tuple[Array, float] | None:
     """Middle (2,) and radius of a ball on the table; None if this is no ball."""
     points = np.concatenate([p.points[:: max(1, len(p.points) // 300)] for p in patches])
     points = points.astype(np.float64)
@@ -158,9 +158,9 @@ def _sphere(
         distance = np.maximum(np.linalg.norm(away, axis=1), 1e-6)
         residual = distance - radius
         kept = np.abs(residual) < max(3.0 * float(np.median(np.abs(residual))), 0.002)
-        slope = np.column_stack(
-            [-away[:, :2] / distance[:, None], -away[:, 2] / distance - 1.0]
-        )[kept]
+        slope = np.column_stack([-away[:, :2] / distance[:, None], -away[:, 2] / distance - 1.0])[
+            kept
+        ]
         square = slope.T @ slope + 1e-6 * np.eye(3)
         step = np.linalg.solve(square, -slope.T @ residual[kept])
         x, y, radius = x + step[0], y + step[1], radius + step[2]
