@@ -29,8 +29,6 @@ class SegmentConfig:
         least_px: a detection with fewer pixels above the table has no geometry.
         overlap: two views' segments are one object where this share of the smaller one's cells is
             also the other's.
-        refuted: a segment that one view alone knows is none where another view gives this share of
-            its cells to an object that both know, and more surely.
         cell_m: edge of the cells in which overlap is counted, m.
         ownership: which detection a pixel belongs to.
     """
@@ -40,7 +38,6 @@ class SegmentConfig:
     part: float = bounded(0.25, 0.0, 1.0)
     least_px: int = bounded(15, 1, 10_000)
     overlap: float = bounded(0.30, 0.01, 1.0)
-    refuted: float = bounded(0.6, 0.0, 10.0)
     cell_m: float = bounded(0.005, 0.001, 0.1)
     ownership: OwnershipConfig = OwnershipConfig()
 
@@ -166,40 +163,11 @@ def associate(segments: Sequence[Segment], config: SegmentConfig) -> list[list[S
     kept = [
         _without_rivals(index, segments, group, shared, config) for index in range(len(segments))
     ]
-    refuted = _refuted(segments, group, shared, config)
     out: dict[int, list[Segment]] = {}
     for index, segment in enumerate(kept):
-        if segment is not None and index not in refuted:
+        if segment is not None:
             out.setdefault(group[index], []).append(segment)
     return list(out.values())
-
-
-def _refuted(
-    segments: Sequence[Segment],
-    group: Sequence[int],
-    shared: dict[tuple[int, int], int],
-    config: SegmentConfig,
-) -> set[int]:
-    """Segments of one view whose place another view gives to an object that both views know.
-
-    A box around part of an object, or around two, is a detector's common mistake, and hardly ever
-    the same in two views.
-    """
-    members: dict[int, list[int]] = {}
-    for index, number in enumerate(group):
-        members.setdefault(number, []).append(index)
-    out = set()
-    for pair, count in shared.items():
-        for index, rival in (pair, pair[::-1]):
-            segment = segments[index]
-            if len(members[group[index]]) > 1 or count < config.refuted * segment.cells.size:
-                continue
-            others = [segments[i] for i in members[group[rival]]]
-            known = any(o.view == segment.view for o in others)
-            surer = max(o.detection.score for o in others) > segment.detection.score
-            if known and surer:
-                out.add(index)
-    return out
 
 
 def _shared_cells(segments: Sequence[Segment]) -> dict[tuple[int, int], int]:

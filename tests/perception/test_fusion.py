@@ -243,12 +243,3 @@ def test_furniture_and_rough_noise_are_no_missed_objects():
     frames, _ = _two([crate], rng, 0.005)
     objects, _ = Fusion().update(frames, [[], []])
     assert objects == []
-
-
-def test_a_doubtful_box_in_one_view_that_another_view_refutes_makes_no_object():
-    blocks = [Block((0.45, 0.0), (0.12, 0.05, 0.05)), Block((0.6, 0.15), (0.06, 0.05, 0.05))]
-    frames, (overhead, wrist) = _two(blocks, np.random.default_rng(9), 0.002)
-    x, y, w, h = wrist[0].box_xywh_px
-    part = Detection((x, y, w, 0.45 * h), 0.45, "irregular")
-    objects, _ = Fusion().update(frames, [overhead, [*wrist, part]])
-    assert len(objects) == 2
