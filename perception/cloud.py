@@ -29,6 +29,9 @@ class CloudConfig:
             is no calibration error and is left alone too.
         level_tilt_max_rad: see above.
         level_shift_max_m: likewise for the height of the plane.
+        fill_px: pixels without depth this close to a surface are guessed to continue it; steep
+            edges are where cameras lose depth, and an object would lose its rim.
+        noise_m: (least, most) of the depth noise that the table's roughness is read as.
     """
 
     flying_m: float = bounded(0.015, 0.001, 0.5)
@@ -39,6 +42,8 @@ class CloudConfig:
     level_tilt_rad: float = bounded(0.003, 0.0, 0.5)
     level_tilt_max_rad: float = bounded(0.04, 0.0, 0.5)
     level_shift_max_m: float = bounded(0.02, 0.0, 0.5)
+    fill_px: int = bounded(1, 0, 10)
+    noise_m: tuple[float, float] = bounded((0.0005, 0.008), 0.0, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +53,21 @@ class Cloud:
     Attributes:
         points: (H, W, 3) float32 world points, m.
         good: (H, W) bool: measured and not flying.
-        depth_m: (H, W) float32 depth along the optical axis, 0 where there is none.
+        filled: (H, W) bool: not measured; the point is that of the nearest surface beside it.
+        depth_m: (H, W) float32 depth along the optical axis, filled ones too; 0 = none.
         eye_m: (3,) camera centre, m.
         tilt_rad, shift_m: the calibration error that was corrected.
+        noise_m: standard deviation of heights, read off the table, m.
     """
 
     points: NDArray[np.float32]
     good: NDArray[np.bool_]
+    filled: NDArray[np.bool_]
     depth_m: NDArray[np.float32]
     eye_m: NDArray[np.float64]
     tilt_rad: float
     shift_m: float
+    noise_m: float
 
 
 def clean(frame: RgbdFrame, config: CloudConfig) -> Cloud:
@@ -66,18 +75,43 @@ def clean(frame: RgbdFrame, config: CloudConfig) -> Cloud:
     valid = valid_depth(frame.depth_m)
     depth = np.where(valid, frame.depth_m, np.float32(0.0))
     good = valid & ~flying(depth, config)
+    guess = _filled(depth, config)
+    filled = (guess > 0.0) & ~valid
     rotation, eye = frame.X_world_cam.rotation, frame.X_world_cam.position_m
-    points = points_from_depth(depth, frame.intrinsics, rotation, eye)
+    points = points_from_depth(guess, frame.intrinsics, rotation, eye)
     tilt, shift = 0.0, 0.0
     if config.level:
         turn, tilt = _levelling(points, good, config)
         if turn is not None:
             # A camera that is turned a little too far sees the whole table tilted about itself;
             # turning it back also brings x and y where they belong.
-            points = points_from_depth(depth, frame.intrinsics, turn @ rotation, eye)
+            points = points_from_depth(guess, frame.intrinsics, turn @ rotation, eye)
         shift = _table_height(points, good, config)
         points[..., 2] -= np.float32(shift)
-    return Cloud(points, good, depth, eye, tilt, shift)
+    noise = _roughness(points, good, config)
+    return Cloud(points, good, filled, guess, eye, tilt, shift, noise)
+
+
+def _filled(depth_m: NDArray[np.float32], config: CloudConfig) -> NDArray[np.float32]:
+    """Depth with its holes' rims taken from the nearest surface around; 0 further in."""
+    hole = depth_m == 0.0
+    if not config.fill_px or not hole.any():
+        return depth_m
+    far = np.where(hole, np.float32(1e6), depth_m)
+    size = 2 * config.fill_px + 1
+    nearest = cv2.erode(far, np.ones((size, size), np.uint8))
+    return np.where(hole & (nearest < 1e6), nearest, depth_m).astype(np.float32)
+
+
+def _roughness(points: NDArray[np.float32], good: NDArray[np.bool_], config: CloudConfig) -> float:
+    """Standard deviation of the table's heights, m, by the median deviation."""
+    heights = points[::4, ::4, 2][good[::4, ::4]]
+    heights = heights[np.abs(heights) < config.level_band_m]
+    least, most = config.noise_m
+    if heights.size * 16 < config.level_least_points:
+        return most
+    spread = 1.4826 * float(np.median(np.abs(heights - np.median(heights))))
+    return min(max(spread, least), most)
 
 
 def flying(depth_m: NDArray[np.float32], config: CloudConfig) -> NDArray[np.bool_]:

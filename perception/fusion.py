@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -14,8 +14,8 @@ from configs.load import bounded
 from perception.camera import check_frame
 from perception.cloud import Cloud, CloudConfig, clean
 from perception.heightmap import HeightMapConfig, build_height_map, cells_of
-from perception.oriented_box import oriented_box
 from perception.segments import Segment, SegmentConfig, associate, segments_of
+from perception.shape import Patch, ShapeConfig, box_of
 from perception.tracking import Tracker, TrackerConfig
 from robot.errors import SensorError
 from robot.geometry import quat_from_axis_angle
@@ -32,27 +32,30 @@ class FusionConfig:
         max_age_s: an older frame is not used.
         max_skew_s: frames of one look may be this far apart.
         margin_m: objects may reach this far out of the height map's region.
-        trim: share of an object's points that may stick out of its box at each side.
-        top_trim: the same at the top: noise lifts the highest points of a flat top.
+        company: a point is an outlier if fewer points are around it than this share of the median.
         least_points: fewer points make no object.
         missed_area_m2: a heap of points that no detection explains counts as an object from this
             area on.
         missed_height_m: and from this height on.
+        missed_widest_m: one that is wider both ways is furniture: no gripper of this size takes it.
+        missed_noise: a heap must also be this many times as high as the depth noise.
         missed_confidence: the confidence of such an object; its class is ``irregular``.
-        cloud, segment, height_map, tracker: the parts.
+        cloud, segment, shape, height_map, tracker: the parts.
     """
 
     max_age_s: float = bounded(1.0, 0.0, 60.0)
     max_skew_s: float = bounded(0.5, 0.0, 60.0)
     margin_m: float = bounded(0.035, 0.0, 0.5)
-    trim: float = bounded(0.002, 0.0, 0.2)
-    top_trim: float = bounded(0.09, 0.0, 0.5)
+    company: float = bounded(0.15, 0.0, 1.0)
     least_points: int = bounded(20, 1, 10_000)
     missed_area_m2: float = bounded(3e-4, 0.0, 1.0)
     missed_height_m: float = bounded(0.012, 0.0, 1.0)
+    missed_widest_m: float = bounded(0.12, 0.0, 1.0)
+    missed_noise: float = bounded(5.0, 0.0, 100.0)
     missed_confidence: float = bounded(0.2, 0.0, 1.0)
     cloud: CloudConfig = CloudConfig()
     segment: SegmentConfig = SegmentConfig()
+    shape: ShapeConfig = ShapeConfig()
     height_map: HeightMapConfig = HeightMapConfig()
     tracker: TrackerConfig = TrackerConfig()
 
@@ -115,12 +118,12 @@ class Fusion:
             )
         kept, dropped = self._usable(frames, now_s)
         clouds = [clean(frames[i], self.config.cloud) for i in kept]
-        above = [self._above(cloud) for cloud in clouds]
+        inside = [self._inside(cloud) for cloud in clouds]
         segments: list[Segment] = []
         bare = 0
         for view, i in enumerate(kept):
             part, without = segments_of(
-                view, clouds[view], above[view], detections[i], self.config.segment
+                view, frames[i], clouds[view], inside[view], detections[i], self.config.segment
             )
             segments += part
             bare += len(without)
@@ -128,9 +131,9 @@ class Fusion:
         everything = [cloud.points[cloud.good] for cloud in clouds]
         height_map = build_height_map(everything, self.config.height_map, stamp)
         groups = associate(segments, self.config.segment)
-        found = [self._object(group, stamp) for group in groups]
+        found = [self._object(group, height_map) for group in groups]
         objects = [state for state in found if state is not None]
-        missed = self._missed(height_map, groups, stamp)
+        missed = self._missed(height_map, segments, max(cloud.noise_m for cloud in clouds))
         self.report = FusionReport(
             tuple(frames[i].camera for i in kept),
             dropped,
@@ -168,13 +171,12 @@ class Fusion:
             log.warning("%s", reason)
         return kept, dropped
 
-    def _above(self, cloud: Cloud) -> NDArray[np.bool_]:
-        """(H, W) bool: good points above the table, below the arm, in and around the region."""
+    def _inside(self, cloud: Cloud) -> NDArray[np.bool_]:
+        """(H, W) bool: points below the arm, in and around the region."""
         grid, margin = self.config.height_map, self.config.margin_m
         x, y, z = cloud.points[..., 0], cloud.points[..., 1], cloud.points[..., 2]
         return np.asarray(
-            cloud.good
-            & (z > self.config.segment.table_m)
+            (cloud.good | cloud.filled)
             & (z < grid.top_m)
             & (x > grid.min_m[0] - margin)
             & (x < grid.max_m[0] + margin)
@@ -184,8 +186,10 @@ class Fusion:
 
     # Objects --------------------------------------------------------------------------------
 
-    def _object(self, group: list[Segment], stamp_s: float) -> ObjectState | None:
-        points = _without_outliers(np.concatenate([s.points for s in group]), self.config)
+    def _object(self, group: list[Segment], height_map: HeightMap) -> ObjectState | None:
+        group = [_without_outliers(segment, self.config) for segment in group]
+        if sum(len(segment.points) for segment in group) < self.config.least_points:
+            return None
         votes: dict[str, float] = {}
         doubt = 1.0
         for segment in group:
@@ -193,46 +197,41 @@ class Fusion:
             votes[detection.class_name] = votes.get(detection.class_name, 0.0) + detection.score
             doubt *= 1.0 - detection.score
         name = max(votes, key=lambda key: votes[key])
-        return self._state(points, name, 1.0 - doubt, stamp_s)
+        return self._state(group, name, 1.0 - doubt, height_map)
 
     def _state(
-        self, points: NDArray[np.float32], class_name: str, confidence: float, stamp_s: float
+        self,
+        patches: Sequence[Patch],
+        class_name: str,
+        confidence: float,
+        height_map: HeightMap,
     ) -> ObjectState | None:
-        if len(points) < self.config.least_points:
-            return None
         grid = self.config.height_map
-        centre, yaw, size = oriented_box(points, self.config.trim)
+        centre, yaw, size = box_of(patches, class_name == "ball", self.config.shape)
         if not (
             grid.min_m[0] <= centre[0] <= grid.max_m[0]
             and grid.min_m[1] <= centre[1] <= grid.max_m[1]
         ):
             return None
-        # What lies below the lowest visible point is taken to reach down to the table.
-        top = float(np.quantile(points[:, 2], 1.0 - self.config.top_trim))
-        top = max(top, self.config.segment.table_m)
-        pose = Pose(
-            "world",
-            "object",
-            np.array([centre[0], centre[1], 0.5 * top]),
-            quat_from_axis_angle(np.array([0.0, 0.0, 1.0]), yaw),
-        )
-        least = 0.001
-        dims = np.array([max(size[0], least), max(size[1], least), max(top, least)])
+        turn = quat_from_axis_angle(np.array([0.0, 0.0, 1.0]), yaw)
+        pose = Pose("world", "object", centre, turn)
+        dims = np.maximum(size, 0.001)
+        stamp_s = height_map.stamp_s
         return ObjectState(-1, class_name, pose, dims, min(confidence, 1.0), False, stamp_s)
 
     def _missed(
-        self, height_map: HeightMap, groups: list[list[Segment]], stamp_s: float
+        self, height_map: HeightMap, segments: list[Segment], noise_m: float
     ) -> list[ObjectState]:
         """Objects that stand in the height map and belong to no detection."""
         config = self.config
-        standing = (height_map.height_m > 0.8 * config.missed_height_m) & height_map.seen
+        least_m = max(config.missed_height_m, config.missed_noise * noise_m)
+        standing = (height_map.height_m > 0.8 * least_m) & height_map.seen
         if not standing.any():
             return []
         taken = np.zeros(standing.size, np.uint8)
-        for group in groups:
-            for segment in group:
-                cells = cells_of(segment.points, config.height_map)
-                taken[cells[cells >= 0]] = 1
+        for segment in segments:
+            cells = cells_of(segment.points, config.height_map)
+            taken[cells[cells >= 0]] = 1
         # A detection's box is rarely perfect: what rims its points is its own.
         rim = cv2.dilate(taken.reshape(standing.shape), np.ones((9, 9), np.uint8))
         left = cv2.morphologyEx(
@@ -246,28 +245,43 @@ class Fusion:
                 continue
             places = np.argwhere(labels == number)
             z = height_map.height_m[places[:, 0], places[:, 1]]
-            if np.quantile(z, 0.8) < config.missed_height_m:
+            if np.quantile(z, 0.8) < least_m:
                 continue
+            first, last = places.min(axis=0), places.max(axis=0)
+            if (first == 0).any() or (last == np.array(labels.shape) - 1).any():
+                continue  # the map cuts it off: most of it is somewhere else
             xy = height_map.origin_m + height_map.resolution_m * places
-            points = np.column_stack([xy, z]).astype(np.float32)
-            state = self._state(points, "irregular", config.missed_confidence, stamp_s)
-            if state is not None:
+            heap = Heap(
+                np.column_stack([xy, z]).astype(np.float32), config.cloud.noise_m[0],
+                height_map.resolution_m,
+            )  # fmt: skip
+            state = self._state([heap], "irregular", config.missed_confidence, height_map)
+            if state is not None and state.dimensions_m[1] <= config.missed_widest_m:
                 found.append(state)
         return found
 
 
-def _without_outliers(points: NDArray[np.float32], config: FusionConfig) -> NDArray[np.float32]:
+@dataclass(frozen=True, slots=True)
+class Heap:
+    """A heap in the height map, as a :class:`perception.shape.Patch`."""
+
+    points: NDArray[np.float32]
+    noise_m: float
+    pixel_m: float
+
+
+def _without_outliers(segment: Segment, config: FusionConfig) -> Segment:
     """Points with company: those in xy cells whose 3x3 neighbourhood holds a few others."""
+    points = segment.points
     if len(points) < 3 * config.least_points:
-        return points
+        return segment
     cell_m = config.segment.cell_m
     ij = np.floor(points[:, :2] / np.float32(cell_m)).astype(np.int32)
     ij -= ij.min(axis=0) - 1
     shape = tuple((ij.max(axis=0) + 2).tolist())
-    counts = np.zeros(shape, np.float32)
-    np.add.at(counts, (ij[:, 0], ij[:, 1]), 1.0)
-    around = cv2.boxFilter(counts, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)[
-        ij[:, 0], ij[:, 1]
-    ]
-    kept = around >= 0.15 * np.median(around)
-    return points[kept] if kept.any() else points
+    flat = ij[:, 0] * shape[1] + ij[:, 1]
+    counts = np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float32)
+    around = cv2.boxFilter(counts, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    company = around.ravel()[flat]
+    kept = company >= config.company * np.median(company)
+    return replace(segment, points=points[kept]) if kept.any() else segment

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from configs.load import bounded
 from perception.cloud import Cloud
-from robot.types import Detection
+from perception.ownership import OwnershipConfig, owners
+from robot.types import Detection, RgbdFrame
 
 # Cells of one row of the (unbounded) grid in which overlap is counted.
 _CELL_ROW = 20_000
@@ -24,21 +25,21 @@ class SegmentConfig:
     Attributes:
         table_m: points lower than this are the table's, m.
         edge_m: neighbouring pixels whose depths differ by more are on different surfaces, m.
-        grow: share by which a detection's box is widened on each side before it claims pixels.
-        whole: a connected surface of which this share lies in one box belongs to it as a whole.
+        part: an object's pixels may fall into surfaces; one counts from this share of the largest.
         least_px: a detection with fewer pixels above the table has no geometry.
         overlap: two views' segments are one object where this share of the smaller one's cells is
             also the other's.
         cell_m: edge of the cells in which overlap is counted, m.
+        ownership: which detection a pixel belongs to.
     """
 
     table_m: float = bounded(0.006, 0.0, 0.1)
-    edge_m: float = bounded(0.010, 0.001, 0.2)
-    grow: float = bounded(0.04, 0.0, 0.5)
-    whole: float = bounded(0.85, 0.5, 1.0)
+    edge_m: float = bounded(0.015, 0.001, 0.2)
+    part: float = bounded(0.25, 0.0, 1.0)
     least_px: int = bounded(15, 1, 10_000)
     overlap: float = bounded(0.30, 0.01, 1.0)
     cell_m: float = bounded(0.005, 0.001, 0.1)
+    ownership: OwnershipConfig = OwnershipConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +51,23 @@ class Segment:
         detection: whose points they are.
         points: (N, 3) float32 world points, m.
         cells: sorted numbers of the cells (xy) that they touch.
+        noise_m: standard deviation of the view's heights, m.
+        pixel_m: edge of a pixel on the object, m.
     """
 
     view: int
     detection: Detection
     points: NDArray[np.float32]
     cells: NDArray[np.int64]
+    noise_m: float
+    pixel_m: float
 
 
 def segments_of(
     view: int,
+    frame: RgbdFrame,
     cloud: Cloud,
-    above: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
     detections: Sequence[Detection],
     config: SegmentConfig,
 ) -> tuple[list[Segment], list[Detection]]:
@@ -69,23 +75,38 @@ def segments_of(
 
     Args:
         view: index of the view.
+        frame: the view.
         cloud: its points.
-        above: (H, W) bool: good points above the table and within the workspace.
+        inside: (H, W) bool: points, measured or filled, within the workspace.
         detections: of the view.
         config: how.
 
     Returns:
         The segments, and the detections that have no geometry.
     """
-    owner = _owners(above, _surfaces(cloud, above, config), detections, config)
+    height = cloud.points[..., 2]
+    above = inside & cloud.good & (height > config.table_m)
+    jump = _jumps(cloud.depth_m, config)
+    owner, spans = owners(
+        frame.rgb,
+        np.where(cloud.good, height, np.float32(np.nan)),
+        above,
+        inside,
+        detections,
+        cloud.noise_m,
+        config.ownership,
+    )
     segments, bare = [], []
-    for index, detection in enumerate(detections):
-        mask = _largest(owner == index, detection)
-        points = cloud.points[mask]
+    for index, (detection, part) in enumerate(zip(detections, spans, strict=True)):
+        mask = _largest(owner[part] == index, jump[part], config)
+        points = cloud.points[part][mask]
         if len(points) < config.least_px:
             bare.append(detection)
             continue
-        segments.append(Segment(view, detection, points, cells_xy(points, config.cell_m)))
+        across = np.linalg.norm(points[:: 1 + len(points) // 50] - cloud.eye_m, axis=1)
+        pixel_m = float(np.median(across)) / frame.intrinsics.fx_px
+        cells = cells_xy(points, config.cell_m)
+        segments.append(Segment(view, detection, points, cells, cloud.noise_m, pixel_m))
     return segments, bare
 
 
@@ -94,87 +115,31 @@ def cells_xy(points_m: NDArray[np.float32], cell_m: float) -> NDArray[np.int64]:
     return np.unique(_cell_numbers(points_m, cell_m))
 
 
-def _surfaces(cloud: Cloud, above: NDArray[np.bool_], config: SegmentConfig) -> NDArray[np.int32]:
-    """(H, W) int32 numbers of surfaces that are connected without a jump in depth; 0 = none."""
-    depth = cloud.depth_m
-    # A pixel at a jump belongs to no surface here; it is given to its neighbour's later.
-    low = cv2.erode(depth, np.ones((3, 3), np.uint8))
-    jump = (depth - low) > 2.0 * config.edge_m
-    inner = (above & ~jump).astype(np.uint8)
-    _, labels = cv2.connectedComponents(inner, connectivity=4, ltype=cv2.CV_32S)
-    return np.asarray(labels, np.int32)
+def _jumps(depth_m: NDArray[np.float32], config: SegmentConfig) -> NDArray[np.bool_]:
+    """(H, W) bool: pixels beside something nearer, across a jump in depth."""
+    known = np.where(depth_m > 0.0, depth_m, np.float32(1e6))
+    nearest = cv2.erode(known, np.ones((3, 3), np.uint8))
+    return np.asarray(depth_m - nearest > config.edge_m)
 
 
-def _owners(
-    above: NDArray[np.bool_],
-    surfaces: NDArray[np.int32],
-    detections: Sequence[Detection],
-    config: SegmentConfig,
-) -> NDArray[np.int32]:
-    """(H, W) int32: index of the detection that owns a pixel, -1 for none.
+def _largest(
+    own: NDArray[np.bool_], jump: NDArray[np.bool_], config: SegmentConfig
+) -> NDArray[np.bool_]:
+    """The largest surface among a detection's pixels, and what is nearly as large.
 
-    Where boxes overlap a pixel goes to the box whose middle is nearest, measured in box sizes; a
-    surface that lies in one box as good as wholly goes to the smallest such box, whatever else
-    overlaps it.
+    An object that another one lies across falls into parts; specks of neighbours are smaller, and a
+    neighbour's rim in front or behind is no part of the surface.
     """
-    rows, columns = above.shape
-    owner = np.full((rows, columns), -1, np.int32)
-    nearest = np.full((rows, columns), np.inf, np.float32)
-    total = np.bincount(surfaces.ravel())
-    best_area = np.full(len(total), np.inf)
-    best_box = np.full(len(total), -1, np.int32)
-    spans = []
-    for index, detection in enumerate(detections):
-        x, y, w, h = detection.box_xywh_px
-        gx, gy = config.grow * w + 1.0, config.grow * h + 1.0
-        x0, x1 = max(0, int(x - gx)), min(columns, int(np.ceil(x + w + gx)))
-        y0, y1 = max(0, int(y - gy)), min(rows, int(np.ceil(y + h + gy)))
-        spans.append((slice(y0, max(y1, y0)), slice(x0, max(x1, x0))))
-        if x1 <= x0 or y1 <= y0:
-            continue
-        u = (np.arange(x0, x1, dtype=np.float32) + 0.5 - (x + w / 2)) / max(w, 1.0)
-        v = (np.arange(y0, y1, dtype=np.float32) + 0.5 - (y + h / 2)) / max(h, 1.0)
-        distance = u[None, :] ** 2 + v[:, None] ** 2
-        part = spans[-1]
-        closer = above[part] & (distance < nearest[part])
-        nearest[part][closer] = distance[closer]
-        owner[part][closer] = index
-        inside = np.bincount(surfaces[part].ravel(), minlength=len(total))
-        whole = (inside >= config.whole * np.maximum(total, 1)) & (w * h < best_area)
-        best_area[whole] = w * h
-        best_box[whole] = index
-    best_box[0] = -1
-    claimed = best_box[surfaces]
-    for index, part in enumerate(spans):
-        taken = claimed[part] == index
-        owner[part][taken] = index
-    return owner
-
-
-def _largest(mask: NDArray[np.bool_], detection: Detection) -> NDArray[np.bool_]:
-    """The part of a detection's pixels that is connected and largest, and what is nearly as large.
-
-    An object that another one lies across falls into parts; specks of neighbours are smaller.
-    """
-    if not mask.any():
-        return mask
-    x, y, w, h = (int(v) for v in detection.box_xywh_px)
-    rows, columns = mask.shape
-    pad = 8
-    part = (
-        slice(max(0, y - pad), min(rows, y + h + pad)),
-        slice(max(0, x - pad), min(columns, x + w + pad)),
-    )
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        mask[part].astype(np.uint8), connectivity=8
+        (own & ~jump).astype(np.uint8), connectivity=4
     )
-    if count <= 2:
-        return mask
+    if count < 2:
+        return own
     areas = stats[1:, cv2.CC_STAT_AREA]
-    kept = np.concatenate([[False], areas >= 0.25 * areas.max()])
-    out = np.zeros_like(mask)
-    out[part] = kept[labels]
-    return out
+    kept = np.concatenate([[False], areas >= config.part * areas.max()])[labels]
+    # A pixel at a jump is on the far side of it, so it goes with what it touches there.
+    touching = cv2.dilate(kept.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    return np.asarray(kept | (own & jump & touching))
 
 
 def associate(segments: Sequence[Segment], config: SegmentConfig) -> list[list[Segment]]:
@@ -254,7 +219,7 @@ def _without_rivals(
     points = segment.points[np.isin(_cell_numbers(segment.points, config.cell_m), kept)]
     if len(points) < config.least_px:
         return None
-    return Segment(segment.view, segment.detection, points, kept)
+    return replace(segment, points=points, cells=kept)
 
 
 def _distance(places: NDArray[np.int64], cells: NDArray[np.int64]) -> NDArray[np.int64]:

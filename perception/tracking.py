@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.load import bounded
 from robot.types import ObjectState
@@ -17,7 +18,7 @@ class TrackerConfig:
 
     Attributes:
         match_m: an object may have moved this far between two looks, m.
-        moving_m: from this far on it counts as moving, m.
+        moving_m: from this far on it counts as moving, front and back alike, m.
         class_bonus_m: an equal class makes two objects this much nearer, m.
     """
 
@@ -56,7 +57,7 @@ class Tracker:
         for i, new in enumerate(objects):
             if i in matched:
                 old = self._known[matched[i]]
-                moving = _distance(new, old) > self.config.moving_m
+                moving = _motion(new, old) > self.config.moving_m
                 out.append(replace(new, object_id=old.object_id, moving=moving))
             else:
                 out.append(replace(new, object_id=self._next, moving=False))
@@ -68,3 +69,23 @@ class Tracker:
 def _distance(a: ObjectState, b: ObjectState) -> float:
     """Horizontal distance of two centres, m; heights depend on what was visible."""
     return float(np.hypot(*(a.X_world_obj.position_m - b.X_world_obj.position_m)[:2]))
+
+
+def _motion(new: ObjectState, old: ObjectState) -> float:
+    """How far an object as a whole moved, m: the lesser of its front's and its back's way.
+
+    Where more or less of a still object is seen than before, its middle moves too, but only one
+    side of it does.
+    """
+    way = (new.X_world_obj.position_m - old.X_world_obj.position_m)[:2]
+    length = float(np.linalg.norm(way))
+    if length == 0.0:
+        return 0.0
+    grown = _half_span(new, way / length) - _half_span(old, way / length)
+    return max(length - abs(grown), 0.0)
+
+
+def _half_span(state: ObjectState, direction: NDArray[np.float64]) -> float:
+    """Half the footprint's extent along a horizontal direction, m."""
+    sides = np.abs(direction @ state.X_world_obj.rotation[:2, :2])
+    return float(0.5 * sides @ state.dimensions_m[:2])

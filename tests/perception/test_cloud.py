@@ -39,6 +39,30 @@ def test_pixels_without_depth_are_not_good():
     assert cloud.good[110:].mean() > 0.99
 
 
+def test_an_object_keeps_the_rim_that_lost_its_depth():
+    frame, _ = look([BLOCK])
+    exact = clean(frame, CloudConfig())
+    depth = frame.depth_m.copy()
+    steep = np.abs(np.diff(depth, axis=1, prepend=depth[:, :1])) > 0.02
+    depth[steep] = 0.0
+    cloud = clean(replace(frame, depth_m=depth), CloudConfig())
+    rim = steep & cloud.filled
+    assert rim.sum() > 20
+    assert not (cloud.filled & cloud.good).any()
+    # A filled pixel takes the nearer side's depth.
+    assert (cloud.depth_m[rim] <= exact.depth_m[rim] + 1e-3).all()
+    deep = clean(replace(frame, depth_m=np.where(steep, 0, depth)), CloudConfig(fill_px=0))
+    assert not deep.filled.any()
+
+
+@pytest.mark.parametrize("sigma_m", [0.001, 0.003, 0.005])
+def test_the_table_tells_how_noisy_depth_is(sigma_m):
+    rng = np.random.default_rng(1)
+    for camera in ("overhead", "wrist"):
+        frame, _ = look([BLOCK], camera, rng=rng, sigma_m=sigma_m)
+        assert clean(frame, CloudConfig()).noise_m == pytest.approx(sigma_m, rel=0.25)
+
+
 @pytest.mark.parametrize("axis", [[1, 0, 0], [0, 1, 0], [0.7, -0.7, 0]])
 def test_the_table_corrects_a_wrong_camera_pose(axis):
     turn = geometry.matrix_from_quat(

@@ -175,3 +175,71 @@ def test_the_order_of_views_does_not_matter():
     a = sorted(o.X_world_obj.position_m.tolist() for o in one)
     b = sorted(o.X_world_obj.position_m.tolist() for o in two)
     np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def _errors(seeds, sigma_m, views=VIEWS):
+    """Position (mm), yaw (deg, elongated ones) and dimension (mm) errors over random tables."""
+    position, yaws, dims, blocks_n = [], [], [], 0
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        blocks: list[Block] = []
+        while len(blocks) < 6:
+            xy = tuple(rng.uniform([0.36, -0.14], [0.62, 0.14]))
+            size = (rng.uniform(0.05, 0.12), rng.uniform(0.025, 0.05), rng.uniform(0.025, 0.08))
+            if all(np.hypot(*np.subtract(xy, b.xy)) > 0.085 for b in blocks):
+                blocks.append(Block(xy, size, rng.uniform(-1.5, 1.5)))
+        looks = [look(blocks, view, 0.0, rng, sigma_m) for view in views]
+        objects, _ = Fusion().update([f for f, _ in looks], [d for _, d in looks])
+        blocks_n += len(blocks)
+        for block in blocks:
+            state = min(objects, key=lambda o: np.hypot(*(o.X_world_obj.position_m[:2] - block.xy)))
+            middle = [*block.xy, block.size[2] / 2]
+            position.append(np.linalg.norm(state.X_world_obj.position_m - middle) * 1e3)
+            dims.append(np.abs(state.dimensions_m - block.size).mean() * 1e3)
+            if block.size[0] > 1.5 * block.size[1]:
+                yaws.append(abs(math.degrees(wrap_angle(_yaw(state) - block.yaw, math.pi))))
+    return position, yaws, dims
+
+
+def test_accuracy_through_nominal_noise():
+    position, yaws, dims = _errors(range(8), 0.003)
+    assert np.median(position) < 2.0
+    assert np.percentile(position, 95) < 6.0
+    assert np.median(yaws) < 1.5
+    assert np.median(dims) < 3.0
+
+
+def test_accuracy_through_twice_the_noise():
+    position, yaws, dims = _errors(range(8), 0.006)
+    assert np.median(position) < 4.0
+    assert np.percentile(position, 95) < 12.0
+    assert np.median(yaws) < 3.0
+    assert np.median(dims) < 5.0
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_one_to_four_cameras(n):
+    rng = np.random.default_rng(n)
+    blocks = [
+        Block((0.45, 0.10), (0.10, 0.04, 0.04), yaw=0.5),
+        Block((0.5, -0.1), (0.06, 0.05, 0.06)),
+    ]
+    looks = [look(blocks, VIEWS[i % 2], 0.0, rng, 0.003) for i in range(n)]
+    frames = [replace(frame, camera=f"camera{i}") for i, (frame, _) in enumerate(looks)]
+    fusion = Fusion()
+    objects, grid = fusion.update(frames, [found for _, found in looks])
+    assert len(objects) == 2
+    assert fusion.report.used == tuple(f"camera{i}" for i in range(n))
+    for block in blocks:
+        middle = [*block.xy, block.size[2] / 2]
+        distance = [np.linalg.norm(o.X_world_obj.position_m - middle) for o in objects]
+        assert min(distance) < 0.008
+    assert grid.seen.mean() > 0.5
+
+
+def test_furniture_and_rough_noise_are_no_missed_objects():
+    rng = np.random.default_rng(8)
+    crate = Block((0.5, 0.05), (0.20, 0.16, 0.06), yaw=0.3)
+    frames, _ = _two([crate], rng, 0.005)
+    objects, _ = Fusion().update(frames, [[], []])
+    assert objects == []
