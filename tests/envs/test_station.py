@@ -16,6 +16,7 @@ from robot.execution.grasp import TICKS, GraspLoop
 from robot.geometry import grasp_rotation
 from robot.interface import Policy
 from robot.limits import load_limits
+from robot.planning.ranking import Refusal
 from robot.planning.reach import reachable
 from robot.safety.supervisor import Supervisor
 from robot.types import (
@@ -43,6 +44,33 @@ def station():
 
 def at_rest(station: Station) -> bool:
     return bool(np.abs(station.arm.read().joints.velocity_rad_s).max() < 0.02)
+
+
+class Narrow:
+    """A scorer that trusts narrow grips."""
+
+    def score(self, height_map, candidates):
+        return np.array([max(0.0, 1.0 - 12 * c.width_m) for c in candidates], np.float32)
+
+
+def test_a_pick_follows_the_scorer_and_says_why_it_refused_the_rest():
+    made = Station(ExpertPolicy(LIFT_M), physics("nominal"), "truth", scorer=Narrow())
+    try:
+        made.begin([BOX], DropConfig(), 3)
+        picker = made.picker
+        look = picker.look()
+        offered = picker.ranking.ranked(look, np.random.default_rng(0))
+        attempt = picker.grasp(look)
+        assert attempt.held
+        widths = [item.candidate.width_m for item in offered]
+        assert attempt.candidate.width_m <= np.median(widths) <= max(widths)
+        refused = attempt.refused.as_dict()
+        assert set(refused) <= {r.value for r in Refusal}
+        assert refused["unlikely to hold"] + refused["behind a better one"] > 5
+        result = picker.put_away(attempt)
+        assert result.success and result.refused == refused
+    finally:
+        made.close()
 
 
 def test_a_whole_pick_ends_in_the_tray_with_the_arm_at_home(station):

@@ -12,8 +12,10 @@ import pytest
 
 from configs.load import digest, find, load
 from perception.scorer import OnnxGraspScorer
+from policies.bundle.contents import record_reference
 from policies.bundle.verify import verify_bundle
 from robot.errors import ConfigError, SteadyhandError
+from steadyhand.packing import scorer_inputs
 from steadyhand.pipeline import Pipeline, TrainingConfig, seeded
 
 
@@ -143,6 +145,10 @@ def test_the_scorer_stage_tries_learns_exports_and_resumes(tmp_path):
     assert OnnxGraspScorer(file).metadata["kind"] == "steadyhand-grasp-scorer"
     assert {"scorer.json", "reliability.svg"} <= {p.name for p in file.parent.iterdir()}
     assert said[-1].startswith("scorer:")
+    model = {"scorer": file.read_bytes()}
+    arrays = record_reference(model, {"scorer": scorer_inputs()})
+    found = arrays["scorer/out/probability"]
+    assert found.shape == (16,) and ((found > 0) & (found < 1)).all()
     said.clear()
     assert Pipeline(tmp_path / "run", config, said.append).scorer() == file
     assert said == []
