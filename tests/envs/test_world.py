@@ -65,7 +65,7 @@ def test_a_bad_urdf_gets_one_clear_line(tmp_path: Path, body: str, message: str)
 
 
 def test_a_glob_without_a_match_says_what_would_do():
-    with pytest.raises(SteadyhandError, match="train, test, primitives"):
+    with pytest.raises(SteadyhandError, match="train, test, validation, primitives"):
         object_set("no/such/*.urdf")
 
 
