@@ -64,7 +64,7 @@ class TrialsConfig:
         area_m: smallest and largest edge of the square over which objects are dropped.
         physics: setting from which masses, friction and camera errors are drawn.
         best_n: tried on each table: the planner's best.
-        wide_n: any of all that it offers to a scorer.
+        wide_n: any of all that it could offer, tight grips included.
         poor_n: from beyond its limits.
         shifted_n: planned, then moved and turned away. Of planned grips nine in ten hold; these
             make up for it.
