@@ -2,7 +2,7 @@
 
 A table of objects settles once; both cameras look at it, noise and calibration errors included;
 candidates are planned from that look, good, middling and poor ones; each is tried from the same
-restored state with mass, friction and grip drawn anew. Only the detector is left out: the boxes are
+restored state with mass and friction drawn anew. Only the detector is left out: the boxes are
 those of the simulator's own masks. The heights do not depend on them.
 """
 
