@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,13 +61,13 @@ def patches(height_map: HeightMap, candidates: Sequence[GraspCandidate]) -> NDAr
     out = np.empty((n, 2, rows, columns), np.float32)
     if not n:
         return out
-    along = ((np.arange(rows) - 0.5 * (rows - 1)) * PATCH_CELL_M).astype(np.float32)
-    across = ((np.arange(columns) - 0.5 * (columns - 1)) * PATCH_CELL_M).astype(np.float32)
+    along: Any = ((np.arange(rows) - 0.5 * (rows - 1)) * PATCH_CELL_M).astype(np.float32)
+    across: Any = ((np.arange(columns) - 0.5 * (columns - 1)) * PATCH_CELL_M).astype(np.float32)
     origin = np.stack([c.X_world_grasp.position_m for c in candidates])
     # The hand's axes and its place in cells of the map; one call for all candidates.
-    axes = np.stack([c.X_world_grasp.rotation[:2, :2] for c in candidates])
+    axes: Any = np.stack([c.X_world_grasp.rotation[:2, :2] for c in candidates])
     axes = (axes / height_map.resolution_m).astype(np.float32)[:, :, :, None, None]
-    middle = (origin[:, :2] - height_map.origin_m) / height_map.resolution_m
+    middle: Any = (origin[:, :2] - height_map.origin_m) / height_map.resolution_m
     middle = middle.astype(np.float32)[:, :, None, None]
     x, y = along[:, None], across[None, :]
     i, j = (
