@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,18 +61,19 @@ def patches(height_map: HeightMap, candidates: Sequence[GraspCandidate]) -> NDAr
     out = np.empty((n, 2, rows, columns), np.float32)
     if not n:
         return out
-    along = (np.arange(rows) - 0.5 * (rows - 1)) * PATCH_CELL_M
-    across = (np.arange(columns) - 0.5 * (columns - 1)) * PATCH_CELL_M
-    rotation = np.stack([c.X_world_grasp.rotation[:2, :2] for c in candidates])
+    along: Any = ((np.arange(rows) - 0.5 * (rows - 1)) * PATCH_CELL_M).astype(np.float32)
+    across: Any = ((np.arange(columns) - 0.5 * (columns - 1)) * PATCH_CELL_M).astype(np.float32)
     origin = np.stack([c.X_world_grasp.position_m for c in candidates])
-    xy = (
-        origin[:, None, None, :2]
-        + along[None, :, None, None] * rotation[:, None, None, :, 0]
-        + across[None, None, :, None] * rotation[:, None, None, :, 1]
+    # The hand's axes and its place in cells of the map; one call for all candidates.
+    axes: Any = np.stack([c.X_world_grasp.rotation[:2, :2] for c in candidates])
+    axes = (axes / height_map.resolution_m).astype(np.float32)[:, :, :, None, None]
+    middle: Any = (origin[:, :2] - height_map.origin_m) / height_map.resolution_m
+    middle = middle.astype(np.float32)[:, :, None, None]
+    x, y = along[:, None], across[None, :]
+    i, j = (
+        (middle[:, k] + axes[:, k, 0] * x + axes[:, k, 1] * y).reshape(n * rows, columns)
+        for k in (0, 1)
     )
-    cell = ((xy - height_map.origin_m) / height_map.resolution_m).astype(np.float32)
-    # One call for all; OpenCV counts columns first.
-    i, j = cell[..., 0].reshape(n * rows, columns), cell[..., 1].reshape(n * rows, columns)
     height = _sampled(height_map.height_m, i, j).reshape(n, rows, columns)
     seen = _sampled(height_map.seen.astype(np.float32), i, j).reshape(n, rows, columns)
     z_tool = origin[:, 2].astype(np.float32)

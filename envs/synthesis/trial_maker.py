@@ -2,7 +2,7 @@
 
 A table of objects settles once; both cameras look at it, noise and calibration errors included;
 candidates are planned from that look, good, middling and poor ones; each is tried from the same
-restored state with mass, friction and grip drawn anew. Only the detector is left out: the boxes are
+restored state with mass and friction drawn anew. Only the detector is left out: the boxes are
 those of the simulator's own masks. The heights do not depend on them.
 """
 
@@ -64,7 +64,7 @@ class TrialsConfig:
         area_m: smallest and largest edge of the square over which objects are dropped.
         physics: setting from which masses, friction and camera errors are drawn.
         best_n: tried on each table: the planner's best.
-        wide_n: any of all that it offers to a scorer.
+        wide_n: any of all that it could offer, tight grips included.
         poor_n: from beyond its limits.
         shifted_n: planned, then moved and turned away. Of planned grips nine in ten hold; these
             make up for it.

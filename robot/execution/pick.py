@@ -74,7 +74,7 @@ class Picker:
         loop: the policy's part.
         perception: looks.
         policy: acts in the policy's part.
-        planner: proposes candidates; with a scorer, more of them, when None.
+        planner: proposes candidates.
         config: see :class:`PickConfig`.
         scorer: rates candidates, where there is one; else the planner's own order stands.
         seed: of the planners' choices.

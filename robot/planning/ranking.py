@@ -1,8 +1,8 @@
 """Which candidate first: by the scorer's probability where there is a scorer, else as planned.
 
-The planner's own score puts candidates in order; a scorer is offered more of them, steeper and
-tighter ones too, and puts them in order by how likely they are to hold. What is not taken is
-counted by the reason.
+The planner's own score puts candidates in order; a scorer puts them in order by how likely they
+are to hold. Where nothing is within the planner's limits, a scorer is asked about steeper and
+tighter grips. What is not taken is counted by the reason.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from robot.limits import GripperLimits
 from robot.planning.grasps import GraspConfig, GraspPlanner
 from robot.types import GraspCandidate, Look
 
-# For a scorer to choose from; the analytic score keeps its scale.
+# Steeper, wider and tighter than usual; the analytic score keeps its scale.
 WIDE = GraspConfig(
     keep_n=48,
     max_side_deg=60.0,
@@ -51,7 +51,7 @@ class RankingConfig:
             taken; where there is none it is tried all the same.
     """
 
-    analytic_weight: float = bounded(0.0, 0.0, 100.0)
+    analytic_weight: float = bounded(1.0, 0.0, 100.0)
     least_probability: float = bounded(0.6, 0.0, 1.0)
 
 
@@ -102,7 +102,7 @@ class GraspRanking:
     Args:
         gripper: of the hand.
         scorer: rates candidates, where there is one.
-        planner: proposes them; the usual one, or a wide one for a scorer, when None.
+        planner: proposes them; the usual one when None.
         config: see :class:`RankingConfig`.
     """
 
@@ -115,8 +115,10 @@ class GraspRanking:
     ) -> None:
         self.config = config or RankingConfig()
         self.scorer = scorer
-        wide = GraspConfig() if scorer is None else WIDE
-        self.planner = planner or GraspPlanner(gripper, wide)
+        self.planner = planner or GraspPlanner(gripper)
+        # Offered all the time, these cost a learned policy more attempts than they won: its
+        # fingers got stuck beside tight grips. Where there is no other grip they only win.
+        self._last_resort = GraspPlanner(gripper, WIDE)
 
     def ranked(
         self,
@@ -132,6 +134,8 @@ class GraspRanking:
             failed_before: whether a candidate is like one that failed.
         """
         candidates = self.planner.propose(look, rng)
+        if self.scorer is not None and not candidates:
+            candidates = self._last_resort.propose(look, rng)
         probability = np.full(len(candidates), np.nan)
         order = np.arange(len(candidates))
         if self.scorer is not None and candidates:
