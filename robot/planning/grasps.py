@@ -116,27 +116,32 @@ class GraspPlanner:
         c = self.config
         step = grid.resolution_m
         half = 0.5 * self.gripper.max_opening_m + c.max_width_m / 2 + c.finger_thickness_m
-        t = np.arange(-math.ceil(half / step), math.ceil(half / step) + 1) * step
+        reach = math.ceil(half / step)
+        t: Array = np.arange(-reach, reach + 1, dtype=np.float64) * step
         s = np.linspace(-0.5, 0.5, 5) * c.pad_width_m
         along = np.column_stack([np.cos(yaw), np.sin(yaw)])  # x of the grasp frame
         across = np.column_stack([np.sin(yaw), -np.cos(yaw)])  # y: the closing direction
-        xy = (
-            p[:, None, None]
-            + along[:, None, None] * s[None, :, None, None]
-            + across[:, None, None] * t[None, None, :, None]
-        )  # (n, strip, line, 2)
-        height, seen = _sample(grid, xy)
-        column_top = height.max(axis=1)
         mid = len(t) // 2
         near = max(1, round(0.004 / step))
-        top = height[:, :, mid - near : mid + near + 1].max(axis=(1, 2))
-
         tip = self.gripper.fingertip_beyond_tool_m
+
+        flat = grid.height_m.ravel()
+        core = flat[_cells(grid, p, along, across, s, t[mid - near : mid + near + 1])]
+        top = core.max(axis=(1, 2))
         z_tool = np.maximum(top - depth_m, tip + c.floor_m)
-        z_tip = z_tool - tip
         # The slice that the pads press on, a little above the tips.
-        level = np.minimum(z_tool, np.maximum(top - 0.004, 0.5 * top))[:, None, None]
-        inside = height > level
+        level = np.minimum(z_tool, np.maximum(top - 0.004, 0.5 * top))
+        # Most are too wide already in the middle row: only the others are worth all rows.
+        middle = flat[_cells(grid, p, along, across, s[2:3], t)] > level[:, None, None]
+        left, right = _run_edges(middle, mid)
+        narrow = (right - left + 1)[:, 0] * step <= c.max_width_m
+        p, along, across, yaw = p[narrow], along[narrow], across[narrow], yaw[narrow]
+        top, z_tool, level = top[narrow], z_tool[narrow], level[narrow]
+        cells = _cells(grid, p, along, across, s, t)  # (n, strip, line)
+        height = flat[cells]
+        column_top = height.max(axis=1)
+        z_tip = z_tool - tip
+        inside = height > level[:, None, None]
         # Each row's run of object through the middle: from edge to edge.
         left, right = _run_edges(inside, mid)
         row_ok = inside[:, :, mid]
@@ -170,7 +175,8 @@ class GraspPlanner:
         z_grip = z_tool[keep]
         palm_ok = self._palm_clear(grid, xy_grip, along[keep], across[keep], z_grip)
         keep, xy_grip, z_grip = keep[palm_ok], xy_grip[palm_ok], z_grip[palm_ok]
-        seen_share = np.array([seen[k, :, lo[k] : hi[k] + 1].mean() for k in keep])
+        seen = grid.seen.ravel()
+        seen_share = np.array([seen[cells[k, :, lo[k] : hi[k] + 1]].mean() for k in keep])
         known = seen_share >= c.least_seen
         keep, xy_grip, z_grip, seen_share = (
             values[known] for values in (keep, xy_grip, z_grip, seen_share)
@@ -197,20 +203,9 @@ class GraspPlanner:
         reach = 0.012
         a = np.linspace(-0.5, 0.5, 4) * (breadth - 2 * reach)
         b = np.linspace(-0.5, 0.5, 10) * (length - 2 * reach)
-        where = (
-            xy[:, None, None]
-            + along[:, None, None] * a[None, :, None, None]
-            + across[:, None, None] * b[None, None, :, None]
-        )
         k = 2 * math.ceil(reach / grid.resolution_m) + 1
-        highest = HeightMap(
-            grid.origin_m,
-            grid.resolution_m,
-            np.asarray(cv2.dilate(grid.height_m, np.ones((k, k), np.uint8)), np.float32),
-            grid.seen,
-            grid.stamp_s,
-        )
-        height, _ = _sample(highest, where)
+        highest = np.asarray(cv2.dilate(grid.height_m, np.ones((k, k), np.uint8)), np.float32)
+        height = highest.ravel()[_cells(grid, xy, along, across, a, b)]
         return np.asarray(height.max(axis=(1, 2)) < z_tool + self.config.palm_above_tool_m - 0.003)
 
     def _spread(self, found: dict[str, Array], look: Look) -> list[GraspCandidate]:
@@ -254,12 +249,21 @@ class GraspPlanner:
         ]
 
 
-def _sample(grid: HeightMap, xy: Array) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Nearest cell's height and whether it was seen, for (..., 2) world positions."""
-    nx, ny = grid.height_m.shape
-    cell = np.rint((xy - grid.origin_m) / grid.resolution_m).astype(np.int32)
-    flat = np.clip(cell[..., 0], 0, nx - 1) * ny + np.clip(cell[..., 1], 0, ny - 1)
-    return grid.height_m.ravel()[flat], grid.seen.ravel()[flat]
+def _cells(
+    grid: HeightMap, p: Array, along: Array, across: Array, s: Array, t: Array
+) -> NDArray[np.int32]:
+    """Nearest cells, as flat indices (n, len(s), len(t)), of ``p + s * along + t * across``.
+
+    ``p, along, across`` are (n, 2); what lies outside the map takes the nearest cell at its edge.
+    """
+    index = []
+    for k, size in enumerate(grid.height_m.shape):
+        row = p[:, k, None] + along[:, k, None] * s
+        at = row[:, :, None] + (across[:, k, None] * t)[:, None, :]
+        at -= grid.origin_m[k]
+        at /= grid.resolution_m
+        index.append(np.clip(np.rint(at).astype(np.int32), 0, size - 1))
+    return index[0] * np.int32(grid.height_m.shape[1]) + index[1]
 
 
 def _run_edges(inside: NDArray[np.bool_], mid: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
