@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from configs.load import bounded
 from envs.expert import ExpertPolicy
+from envs.grasp_env import HOLD_TICKS, SUCCESS_HEIGHT_M
 from envs.objects import primitives
 from envs.physics import apply_physics, physics
 from envs.scene import DropConfig
@@ -48,8 +49,6 @@ from robot.types import (
     VerdictLevel,
 )
 
-SUCCESS_HEIGHT_M = 0.15
-HOLD_TICKS = 240
 # The fingers have met: whatever was to be held is not between them any more.
 _EMPTY_M = 0.0015
 
