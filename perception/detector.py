@@ -21,6 +21,8 @@ CHANNEL_MEAN = (0.45, 0.45, 0.45, 0.02)
 CHANNEL_STD = (0.25, 0.25, 0.25, 0.05)
 
 KIND = "steadyhand-detector"
+# Metadata: the score from which a detection counts.
+THRESHOLD = "best_threshold"
 INPUT = {
     "name": "image",
     "channels": ["red [0, 1]", "green [0, 1]", "blue [0, 1]", "height above table, m"],
@@ -70,8 +72,8 @@ class OnnxDetector:
     Args:
         model: path of the ``.onnx`` file, or its bytes.
         threads: threads that ONNX Runtime may use.
-        score_threshold: detections with a lower score are dropped; the default has the best F1 on
-            held-out train objects.
+        score_threshold: detections with a lower score are dropped; by default the one in the
+            model's metadata, which has the best F1 on held-out train objects, or 0.4.
 
     Raises:
         ModelError: the file is missing or damaged, or its metadata names other inputs, outputs or
@@ -79,16 +81,14 @@ class OnnxDetector:
     """
 
     def __init__(
-        self, model: Path | str | bytes, threads: int = 1, score_threshold: float = 0.4
+        self, model: Path | str | bytes, threads: int = 1, score_threshold: float | None = None
     ) -> None:
-        if not 0.0 <= score_threshold <= 1.0:
-            raise ModelError(f"score_threshold: must be in [0, 1], got {score_threshold}")
         self._name = "detector" if isinstance(model, bytes) else str(model)
         self._session = open_model(model, "detector", threads)
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         self._check()
         self.classes: tuple[str, ...] = tuple(json.loads(self.metadata["classes"]))
-        self.score_threshold = score_threshold
+        self.score_threshold = self._threshold(score_threshold)
         _, self.height_px, self.width_px = self._session.get_inputs()[0].shape
 
     def _check(self) -> None:
@@ -121,6 +121,18 @@ class OnnxDetector:
             classes = None
         if not isinstance(classes, list) or not classes:
             raise ModelError(f"{self._name}: metadata 'classes' must be a JSON list of names")
+
+    def _threshold(self, wanted: float | None) -> float:
+        name = "score_threshold"
+        if wanted is None:
+            name = f"{self._name}: metadata {THRESHOLD!r}"
+            try:
+                wanted = float(self.metadata.get(THRESHOLD, 0.4))
+            except ValueError:
+                wanted = float("nan")
+        if not 0.0 <= wanted <= 1.0:
+            raise ModelError(f"{name}: must be in [0, 1], got {wanted}")
+        return wanted
 
     def detect(self, frame: RgbdFrame, score_threshold: float | None = None) -> list[Detection]:
         """Detections of one frame, best first; empty where there is nothing.

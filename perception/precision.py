@@ -112,12 +112,14 @@ class Matches:
     """Which detections are right, over all images; classes play no part.
 
     Attributes:
+        score: (N,) best first.
         right: (10, N) bool: matched at each IoU from 0.50 to 0.95, best scores first.
         ignored: (10, N) bool: lies on what is marked as a crowd, so it counts for nothing.
         image: (N,) index of the image.
         wanted: (images,) labelled objects.
     """
 
+    score: NDArray[np.float32]
     right: NDArray[np.bool_]
     ignored: NDArray[np.bool_]
     image: NDArray[np.int64]
@@ -134,6 +136,7 @@ class Matches:
         order = np.argsort(-scores, kind="mergesort")
         image = np.repeat(np.arange(len(pairs)), [len(score) for score, _, _ in pairs])
         return cls(
+            scores[order],
             np.concatenate([right for _, right, _ in pairs], axis=1)[:, order],
             np.concatenate([ignored for _, _, ignored in pairs], axis=1)[:, order],
             image[order],
@@ -155,6 +158,16 @@ class Matches:
         rate = np.pad(rate, ((0, 0), (0, 1)))
         places = [np.searchsorted(row, _RECALLS - 1e-12) for row in right / wanted]
         return np.array([row[at].mean() for row, at in zip(rate, places, strict=True)])
+
+
+def best_threshold(truth: Sequence[Boxes], found: Sequence[Found]) -> float:
+    """The score down to which detections have the best F1 at an IoU of 0.5; 0.5 without any."""
+    matches = Matches.of(truth, found)
+    counted = ~matches.ignored[0]
+    right = np.cumsum(matches.right[0] & counted)
+    said = np.cumsum(counted)
+    f1 = 2 * right / np.maximum(said + int(matches.wanted.sum()), 1)
+    return float(matches.score[int(np.argmax(f1))]) if len(f1) and right[-1] else 0.5
 
 
 def precision_intervals(

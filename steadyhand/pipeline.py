@@ -191,10 +191,10 @@ class Pipeline:
                 self.say(f"detector: epoch {metrics.get('epoch')}: {shown}")
 
         train_detector(train_set, folder, self.config.detector, validation_set, tell)
-        return self.export_detector(folder / WEIGHTS, train_set)
+        return self.export_detector(folder / WEIGHTS, train_set, validation_set)
 
-    def export_detector(self, weights: Path, calibration: Path) -> Path:
-        """The weights as int8 ONNX, calibrated on training images."""
+    def export_detector(self, weights: Path, calibration: Path, validation: Path) -> Path:
+        """The weights as int8 ONNX, calibrated on training images, chosen on others."""
         from perception import coco
 
         figures = export_detector(
@@ -203,8 +203,10 @@ class Pipeline:
             coco.read(calibration),
             self.config.detector_int8,
             git_commit(),
+            coco.read(validation),
         )
-        self.say(f"detector: int8 file of {figures['int8_bytes'] / 1e6:.1f} MB")
+        ap = ", ".join(f"{name} {value:.4f}" for name, value in figures["ap"].items())
+        self.say(f"detector: int8 file of {figures['int8_bytes'] / 1e6:.1f} MB; AP: {ap}")
         return Path(figures["int8"])
 
     # Grasp scorer ---------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -19,14 +21,18 @@ from perception.coco import CocoDataset, write_bytes
 from perception.detector import (
     INPUT,
     OUTPUTS,
+    THRESHOLD,
     OnnxDetector,
     detector_metadata,
     network_input,
 )
+from perception.precision import Found, average_precision, best_threshold
 from perception.session import ModelError
 from perception.training.network import ExportedDetector, NetworkConfig, build_network
 
 _OPSET = 17
+
+Calibration = Literal["minmax", "percentile", "entropy"]
 
 
 @dataclass(frozen=True)
@@ -35,22 +41,29 @@ class QuantizeConfig:
 
     Attributes:
         images: images from which the ranges of activations are taken, spread over the set.
+        methods: how ranges are found; of several the one with the best AP on validation images is
+            kept. ONNX Runtime's entropy starts with as many bins as int8 has levels and hardly
+            differs from minmax.
+        percentile: of activations that lie within the range.
         operators: kinds of nodes that are quantized.
         reduce_range: 7-bit weights, for processors without VNNI, whose sums could saturate.
     """
 
     images: int = bounded(60, 1, 10_000)
+    methods: tuple[Calibration, ...] = ("minmax", "percentile")
+    percentile: float = bounded(99.99, 90.0, 100.0)
     operators: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
     reduce_range: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far two detectors differ over the same images.
+    """How far two detectors differ over the same images, in what both are sure of.
 
     Attributes:
         images: compared.
-        same_count: share of images with equal numbers of detections.
+        same_count: share of images with equal numbers of detections above the detector's
+            ``score_threshold``.
         box_px: largest difference of a box edge over images of ``same_count``, px.
         score: largest difference of a score, likewise.
     """
@@ -95,7 +108,7 @@ def load_weights(path: Path | str) -> Weights:
 def export_fp32(weights: Weights, path: Path | str, git_commit: str = "unknown") -> Path:
     """Writes the detector as one ONNX file with its metadata."""
     path = Path(path)
-    module = ExportedDetector(weights.network, weights.config.distinct_iou).eval()
+    module = ExportedDetector(weights.network).eval()
     example = _example(weights.config)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -122,6 +135,7 @@ def quantize(
     path: Path | str,
     calibration: Sequence[NDArray[np.float32]],
     config: QuantizeConfig | None = None,
+    method: Calibration = "minmax",
 ) -> Path:
     """Writes the int8 form of a detector: static QDQ, weights per channel. Needs no torch.
 
@@ -130,6 +144,7 @@ def quantize(
         path: where to write.
         calibration: network inputs (4, H, W) float32 from which activations' ranges are taken.
         config: how.
+        method: how ranges are found.
     """
     from onnxruntime.quantization import (
         CalibrationMethod,
@@ -143,7 +158,15 @@ def quantize(
     if not len(calibration):
         raise ModelError("quantize: needs at least one calibration image")
     path = Path(path)
-    with tempfile.TemporaryDirectory() as folder:
+    kinds = {
+        "minmax": CalibrationMethod.MinMax,
+        "percentile": CalibrationMethod.Percentile,
+        "entropy": CalibrationMethod.Entropy,
+    }
+    # The histograms are filled four images at a time: activations of all would take gigabytes.
+    options = {"CalibMaxIntermediateOutputs": 4, "CalibPercentile": config.percentile}
+    # They are announced on standard output, which belongs to --json.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         prepared, draft = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         # Symbolic shapes fail on the data-dependent part behind the proposals.
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -157,7 +180,8 @@ def quantize(
             reduce_range=config.reduce_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
+            calibrate_method=kinds[method],
+            extra_options={} if method == "minmax" else options,
         )
         model = onnx.load(str(draft))
     metadata = {p.key: p.value for p in onnx.load(str(source)).metadata_props}
@@ -176,13 +200,16 @@ def parity(
     weights: Weights, detector: OnnxDetector, images: Sequence[NDArray[np.float32]]
 ) -> Parity:
     """Compares the torch network with an exported one; zeros are included as an empty image."""
-    module = ExportedDetector(weights.network, weights.config.distinct_iou).eval()
+    module = ExportedDetector(weights.network).eval()
     empty = np.zeros((4, weights.config.height_px, weights.config.width_px), np.float32)
     same, box, score = 0, 0.0, 0.0
     for image in [*images, empty]:
         with torch.no_grad():
             boxes, scores, _ = (o.numpy() for o in module(torch.from_numpy(image)))
         got_boxes, got_scores, _ = detector.run(image)
+        sure, got_sure = (s >= detector.score_threshold for s in (scores, got_scores))
+        boxes, scores = boxes[sure], scores[sure]
+        got_boxes, got_scores = got_boxes[got_sure], got_scores[got_sure]
         if len(scores) != len(got_scores):
             continue
         same += 1
@@ -238,11 +265,23 @@ def export_detector(
     calibration: CocoDataset,
     config: QuantizeConfig | None = None,
     git_commit: str = "unknown",
+    validation: CocoDataset | None = None,
 ) -> dict[str, Any]:
     """Weights to ``detector_fp32.onnx`` and ``detector.onnx`` (int8) in ``out``, with the figures.
 
+    Args:
+        weights_path: of a training run.
+        out: folder of both files.
+        calibration: training images, for the ranges of activations.
+        config: how to quantize.
+        git_commit: for the files' metadata.
+        validation: images of objects that were not trained on. They choose the calibration, and
+            the score from which a detection counts; without them the first method is used and
+            the score stays at the runtime's default.
+
     Returns:
-        paths (``fp32``, ``int8``), sizes in bytes, and ``parity`` of fp32 and int8 against torch.
+        paths (``fp32``, ``int8``), sizes in bytes, ``parity`` of fp32 and int8 against torch and,
+        with ``validation``, ``ap`` ``{fp32, <method>}`` and ``method``.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -250,7 +289,20 @@ def export_detector(
     weights = load_weights(weights_path)
     images = calibration_images(calibration, config.images)
     fp32 = export_fp32(weights, out / "detector_fp32.onnx", git_commit)
-    int8 = quantize(fp32, out / "detector.onnx", images, config)
+    int8 = out / "detector.onnx"
+    chosen: dict[str, Any] = {}
+    if validation is None:
+        quantize(fp32, int8, images, config, config.methods[0])
+    else:
+        ap = {"fp32": _choose_threshold(fp32, validation)}
+        for method in config.methods:
+            draft = quantize(fp32, out / f"detector_{method}.onnx", images, config, method)
+            ap[method] = _choose_threshold(draft, validation)
+        best = max(config.methods, key=lambda name: ap[name])
+        (out / f"detector_{best}.onnx").replace(int8)
+        for method in config.methods:
+            (out / f"detector_{method}.onnx").unlink(missing_ok=True)
+        chosen = {"ap": ap, "method": best}
     return {
         "fp32": fp32,
         "int8": int8,
@@ -260,4 +312,21 @@ def export_detector(
             "fp32": parity(weights, OnnxDetector(fp32), images[:20]),
             "int8": parity(weights, OnnxDetector(int8), images[:20]),
         },
+        **chosen,
     }
+
+
+def _choose_threshold(path: Path, validation: CocoDataset) -> float:
+    """Writes the score of the best F1 into a detector's metadata; returns its AP."""
+    detector = OnnxDetector(path)
+    found: list[Found] = []
+    for index in range(len(validation)):
+        boxes, scores, labels = detector.run(network_input(validation.frame(index)))
+        boxes[:, 2:] -= boxes[:, :2]
+        found.append((boxes, scores, labels))
+    truth = [validation.boxes(int(entry["id"])) for entry in validation.images]
+    model = onnx.load(str(path))
+    metadata = {p.key: p.value for p in model.metadata_props}
+    _set_metadata(model, {**metadata, THRESHOLD: f"{best_threshold(truth, found):.3f}"})
+    write_bytes(path, model.SerializeToString())
+    return float(average_precision(truth, found, validation.classes)["ap"])

@@ -20,7 +20,6 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.ops import (
     FeaturePyramidNetwork,
     MultiScaleRoIAlign,
-    batched_nms,
     box_iou,
     clip_boxes_to_image,
     nms,
@@ -46,8 +45,7 @@ class NetworkConfig:
         refine_iou: overlap with an object from which a box is the second head's positive example.
         max_detections: detections that an image can give.
         score_threshold: detections below it never leave the graph.
-        nms_iou: overlap above which the weaker of two detections of one class is dropped.
-        distinct_iou: the same for two detections of different classes.
+        nms_iou: overlap above which the weaker of two detections is dropped.
     """
 
     classes: tuple[str, ...] = ("box", "cylinder", "ball", "irregular")
@@ -60,9 +58,8 @@ class NetworkConfig:
     proposals: int = bounded(64, 10, 1000)
     refine_iou: float = bounded(0.65, 0.3, 0.95)
     max_detections: int = bounded(32, 1, 300)
-    score_threshold: float = bounded(0.05, 0.0, 1.0)
-    nms_iou: float = bounded(0.5, 0.1, 0.9)
-    distinct_iou: float = bounded(0.7, 0.1, 1.0)
+    score_threshold: float = bounded(0.01, 0.0, 1.0)
+    nms_iou: float = bounded(0.65, 0.1, 0.9)
 
 
 class SlimBackbone(nn.Module):
@@ -193,7 +190,7 @@ class CascadeHeads(RoIHeads):
             losses |= _losses("_refined", second_logits, second_moves, labels, wanted)
             return [], losses
         mean = 0.5 * (softmax(logits, -1) + softmax(second_logits, -1))
-        boxes = self.refine_coder.decode(second_moves, refined).reshape(-1, 1, 4)
+        boxes = self.refine_coder.decode(second_moves, refined).reshape(-1, 4)
         found = self._distinct(mean, boxes, counts, image_shapes)
         return found, losses
 
@@ -214,25 +211,28 @@ class CascadeHeads(RoIHeads):
 
     def _distinct(
         self,
-        scores: Tensor,
+        chances: Tensor,
         boxes: Tensor,
         counts: list[int],
         image_shapes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
-        """Scores above the threshold, the best of overlapping boxes of one class."""
+        """Each box with its likeliest class, scored by how likely it is any object at all.
+
+        A box that may be one class or another is an object all the same: scored by its best class
+        alone it would come behind worse boxes.
+        """
         out = []
-        for score, box, shape in zip(
-            scores.split(counts), boxes.split(counts), image_shapes, strict=True
+        for chance, box, shape in zip(
+            chances.split(counts), boxes.split(counts), image_shapes, strict=True
         ):
-            every = clip_boxes_to_image(box, shape).expand(-1, score.shape[1] - 1, 4)
-            label = torch.arange(1, score.shape[1], device=score.device).expand(len(score), -1)
-            flat, value, name = every.reshape(-1, 4), score[:, 1:].reshape(-1), label.reshape(-1)
-            kept = torch.where(value > self.score_thresh)[0]
-            flat, value, name = flat[kept], value[kept], name[kept]
-            kept = remove_small_boxes(flat, 0.01)
-            flat, value, name = flat[kept], value[kept], name[kept]
-            kept = batched_nms(flat, value, name, self.nms_thresh)[: self.detections_per_img]
-            out.append({"boxes": flat[kept], "scores": value[kept], "labels": name[kept]})
+            score, label = 1.0 - chance[:, 0], chance[:, 1:].argmax(dim=1) + 1
+            box = clip_boxes_to_image(box, shape)
+            kept = torch.where(score > self.score_thresh)[0]
+            box, score, label = box[kept], score[kept], label[kept]
+            kept = remove_small_boxes(box, 0.01)
+            box, score, label = box[kept], score[kept], label[kept]
+            kept = nms(box, score, self.nms_thresh)[: self.detections_per_img]
+            out.append({"boxes": box[kept], "scores": score[kept], "labels": label[kept]})
         return out
 
 
@@ -301,20 +301,17 @@ class ExportedDetector(nn.Module):
     """The detector as the graph that is shipped: one image in, three arrays out.
 
     ``forward`` takes (4, H, W) float32 and gives boxes (N, 4) xyxy px, scores (N,) and labels
-    (N,) int64, best first; N may be 0. Overlapping detections of different classes are reduced to
-    the best one as well.
+    (N,) int64, best first; N may be 0.
     """
 
-    def __init__(self, network: FasterRCNN, distinct_iou: float) -> None:
+    def __init__(self, network: FasterRCNN) -> None:
         super().__init__()
         self.network = network.eval()
-        self.distinct_iou = distinct_iou
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes, scores and labels of one image."""
         found = self.network([image])[0]
-        kept = nms(found["boxes"], found["scores"], self.distinct_iou)
-        return found["boxes"][kept], found["scores"][kept], found["labels"][kept]
+        return found["boxes"], found["scores"], found["labels"]
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -127,7 +127,7 @@ def train(
 @torch.no_grad()
 def measure(network: FasterRCNN, dataset: CocoDataset, config: NetworkConfig) -> dict[str, Any]:
     """AP of the network on a set, as ``perception.precision.average_precision`` gives it."""
-    shipped = ExportedDetector(network, config.distinct_iou)
+    shipped = ExportedDetector(network)
     data = DetectionData(dataset)
     found = []
     for index in range(len(data)):

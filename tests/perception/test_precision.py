@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from perception.coco import Boxes
-from perception.precision import Matches, average_precision, precision_intervals
+from perception.precision import (
+    Matches,
+    average_precision,
+    best_threshold,
+    precision_intervals,
+)
 from robot.errors import SteadyhandError
 
 CLASSES = ("box", "cylinder", "ball", "irregular")
@@ -139,3 +144,15 @@ def test_without_any_detection_the_precision_is_zero():
     truth, _ = random_images(np.random.default_rng(2), 5)
     nothing = [_image([], [], [])] * 5
     assert (Matches.of(truth, nothing).precision(np.ones(5, np.int64)) == 0.0).all()
+
+
+def test_the_best_threshold_parts_right_from_wrong():
+    truth = [_image(BOXES, [1, 4]), _image(BOXES, [1, 4], crowd=[1])]
+    wrong = [200, 10, 20, 20]
+    found = [
+        _image([*BOXES, wrong], [1, 4, 1], [0.9, 0.7, 0.4]),
+        # On a crowd a detection counts for nothing, whatever its score.
+        _image([*BOXES, wrong], [1, 4, 1], [0.8, 0.65, 0.5]),
+    ]
+    assert 0.65 <= best_threshold(truth, found) <= 0.7
+    assert best_threshold(truth, [_image([], [], []), _image([], [], [])]) == 0.5

@@ -187,7 +187,7 @@ def test_the_exported_graph_equals_torch(run, data):
     weights = load_weights(run[0] / "weights.pt")
     # A threshold near zero, so that even a barely trained network gives boxes to compare.
     images = calibration_images(coco.read(data), 6)
-    found = parity(weights, OnnxDetector(figures["fp32"]), images)
+    found = parity(weights, OnnxDetector(figures["fp32"], score_threshold=0.01), images)
     assert found.images == 7
     assert found.same_count == 1.0
     assert found.box_px < 0.01
@@ -207,6 +207,33 @@ def test_the_shipped_graph_carries_what_its_user_needs(run, data):
     found = detector.detect(frame)
     assert [d.score for d in found] == sorted((d.score for d in found), reverse=True)
     assert OnnxDetector(figures["int8"].read_bytes(), score_threshold=1.0).detect(frame) == []
+
+
+def test_validation_images_choose_calibration_and_threshold(run, data, tmp_path, capfd):
+    held_out = coco.read(data)
+    config = QuantizeConfig(images=6, methods=("minmax", "percentile"))
+    figures = export_detector(run[0] / "weights.pt", tmp_path, held_out, config, "-", held_out)
+    assert set(figures["ap"]) == {"fp32", "minmax", "percentile"}
+    assert figures["ap"][figures["method"]] == max(
+        figures["ap"][name] for name in ("minmax", "percentile")
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "detector.onnx",
+        "detector_fp32.onnx",
+    ]
+    detector = OnnxDetector(figures["int8"])
+    assert detector.score_threshold == float(detector.metadata["best_threshold"])
+    assert OnnxDetector(run[1]["int8"]).score_threshold == 0.4
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("text", ["much", "1.5", "nan"])
+def test_a_bad_threshold_in_the_file_is_named(run, tmp_path, text):
+    model = onnx.load(str(run[1]["int8"]))
+    model.metadata_props.add(key="best_threshold", value=text)
+    onnx.save(model, tmp_path / "bad.onnx")
+    with pytest.raises(ModelError, match="best_threshold"):
+        OnnxDetector(tmp_path / "bad.onnx")
 
 
 def test_an_image_without_anything_works(run):
