@@ -48,6 +48,7 @@ class Station:
         gui: open Bullet's window.
         limits: the arm's, from a bundle say; the Panda's own when None.
         scorer: rates grasp candidates, where there is one.
+        views: cameras that look; 1 is the fixed one alone.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Station:
         gui: bool = False,
         limits: RobotLimits | None = None,
         scorer: GraspScorer | None = None,
+        views: int = 2,
     ) -> None:
         self.physics = physics
         self.limits = limits or load_limits("panda")
@@ -79,7 +81,7 @@ class Station:
             raise ConfigError("sensing: camera needs a detector; give a bundle, or sense the truth")
         else:
             self.fusion = Fusion()
-            self.perception = CameraPerception(self.cameras, detector, self.fusion)
+            self.perception = CameraPerception(self.cameras[:views], detector, self.fusion)
         self.clock = SimClock(self.world)
         player = Player(
             self.arm,

@@ -12,7 +12,7 @@ import typer
 from envs.physics import physics as physics_setting
 from envs.station import Sensing
 from policies.bundle.format import Bundle, shipped
-from policies.evaluation.grasping import GraspSetup, evaluate_grasp, load_detector
+from policies.evaluation.grasping import DEPTH, GraspSetup, evaluate_grasp, load_detector
 from policies.evaluation.protocols import protocol as protocol_of
 from policies.evaluation.subjects import Subject
 from robot.errors import ConfigError
@@ -44,8 +44,14 @@ def grasp(
     precision: Annotated[str, typer.Option(help="A bundle's policy: int8 or fp32.")] = "int8",
     detector: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--detector", help="Another detector: an .onnx file or a bundle."),
+        typer.Option(
+            "--detector",
+            help="Another detector: an .onnx file, a bundle, or depth: whatever stands out.",
+        ),
     ] = None,
+    views: Annotated[
+        int, typer.Option(min=1, max=2, help="Cameras that look; 1 is the fixed one alone.")
+    ] = 2,
     scorer: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--scorer", help="Another grasp scorer: an .onnx file or a bundle."),
@@ -86,7 +92,7 @@ def grasp(
         detector = bundle or shipped()
     if sensing == "camera" and scorer is None and not no_scorer:
         scorer = bundle or shipped()  # a bundle without one leaves the planner's own order
-    sources = {p for p in (detector, scorer, bundle) if p is not None and p.suffix != ".onnx"}
+    sources = {p for p in (detector, scorer, bundle) if p not in (None, DEPTH) and p.suffix != ".onnx"}
     for source in sources:
         Bundle.load(source)
     setup = GraspSetup(
@@ -97,6 +103,7 @@ def grasp(
         physics,
         detector if sensing == "camera" else None,
         scorer,
+        views,
     )
     began = time.monotonic()
     with progress(f"{subject.label} {protocol} {physics}", episodes) as bar:
@@ -119,7 +126,7 @@ def perception(
     ] = 20,
     detector: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--detector", help="Another detector: an .onnx file."),
+        typer.Option("--detector", help="Another detector: an .onnx file, or depth."),
     ] = None,
     seed: Seed = 0,
     json: Json = False,

@@ -20,6 +20,7 @@ from envs.physics import physics
 from envs.station import Sensing, Station
 from perception.detector import OnnxDetector
 from perception.scorer import OnnxGraspScorer
+from perception.segmenter import DepthSegmenter
 from policies.bundle.format import Bundle
 from policies.evaluation.protocols import (
     EpisodeResult,
@@ -37,6 +38,10 @@ from robot.execution.grasp import GraspLoopConfig
 from robot.interface import Detector
 
 
+#: Instead of a detector's file: boxes around whatever stands on the table.
+DEPTH = Path("depth")
+
+
 @dataclass(frozen=True)
 class GraspSetup:
     """What is evaluated, and under what conditions.
@@ -47,9 +52,11 @@ class GraspSetup:
         objects: object set.
         sensing: where candidates and object states come from.
         physics: name of the setting.
-        detector: a bundle's folder or a detector's ``.onnx`` file; needed for camera sensing.
+        detector: a bundle's folder, a detector's ``.onnx`` file, or ``DEPTH`` for none but the
+            segmentation of depth; needed for camera sensing.
         scorer: a bundle's folder (which may hold none) or a scorer's ``.onnx`` file; None leaves
             candidates in the planner's own order.
+        views: cameras that look; 1 is the fixed one alone.
     """
 
     subject: Subject
@@ -59,6 +66,7 @@ class GraspSetup:
     physics: str = "nominal"
     detector: Path | None = None
     scorer: Path | None = None
+    views: int = 2
 
     def facts(self) -> dict[str, Any]:
         """What a result says of itself."""
@@ -73,12 +81,15 @@ class GraspSetup:
             "subject_hash": self.subject.digest,
             "detector_hash": None if self.detector is None else _source_digest(self.detector),
             "scorer_hash": scorer_digest(self.scorer),
+            "views": self.views,
             "git_commit": git_commit(),
         }
 
 
-def load_detector(source: Path) -> OnnxDetector:
-    """The detector of a bundle's folder, or of one ``.onnx`` file."""
+def load_detector(source: Path) -> OnnxDetector | DepthSegmenter:
+    """The detector of a bundle's folder, or of one ``.onnx`` file; ``DEPTH`` is no file."""
+    if source == DEPTH:
+        return DepthSegmenter()
     if source.suffix == ".onnx" or source.is_file():
         return OnnxDetector(source)
     return OnnxDetector(Bundle.load(source).model("detector"))
@@ -103,6 +114,8 @@ def scorer_digest(source: Path | None) -> str | None:
 
 
 def _source_digest(source: Path) -> str:
+    if source == DEPTH:
+        return str(source)
     return file_digest(source / "manifest.json" if source.is_dir() else source)
 
 
@@ -122,7 +135,12 @@ class _Worker:
         policy = setup.subject.make(GraspLoopConfig().lift_m)
         scorer = None if setup.scorer is None else load_scorer(setup.scorer)
         self.station = Station(
-            policy, physics(setup.physics), setup.sensing, detector, scorer=scorer
+            policy,
+            physics(setup.physics),
+            setup.sensing,
+            detector,
+            scorer=scorer,
+            views=setup.views,
         )
 
     def run(self, seed: int) -> EpisodeResult:

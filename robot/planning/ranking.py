@@ -1,8 +1,8 @@
 """Which candidate first: by the scorer's probability where there is a scorer, else as planned.
 
 The planner's own score puts candidates in order; a scorer puts them in order by how likely they
-are to hold. Where nothing is within the planner's limits, a scorer is asked about steeper and
-tighter grips. What is not taken is counted by the reason.
+are to hold. Where nothing is within the planner's limits, steeper and tighter grips are offered.
+What is not taken is counted by the reason.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class GraspRanking:
             failed_before: whether a candidate is like one that failed.
         """
         candidates = self.planner.propose(look, rng)
-        if self.scorer is not None and not candidates:
+        if not candidates:
             candidates = self._last_resort.propose(look, rng)
         probability = np.full(len(candidates), np.nan)
         order = np.arange(len(candidates))

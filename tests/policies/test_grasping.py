@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from policies.evaluation.grasping import GraspSetup, evaluate_grasp
+from policies.evaluation.grasping import DEPTH, GraspSetup, evaluate_grasp
 from policies.evaluation.protocols import protocol
 from policies.evaluation.rollouts import episode_seeds
 from policies.evaluation.subjects import Subject
@@ -112,6 +113,14 @@ def test_other_files_under_the_same_name_are_another_subject(tmp_path):
     (run / "network.pt").write_bytes(b"two")
     assert setup.facts() != before
     assert {**setup.facts(), "subject_hash": ""} == {**before, "subject_hash": ""}
+
+
+def test_without_a_detector_depth_alone_and_one_camera_do():
+    setup = GraspSetup(Subject("scripted"), "single", "primitives", "camera", detector=DEPTH)
+    both = evaluate_grasp(setup, 2, SEED, workers=0)
+    one = evaluate_grasp(replace(setup, views=1), 2, SEED, workers=0)
+    assert (both["detector_hash"], both["views"], one["views"]) == ("depth", 2, 1)
+    assert both["successes"] + one["successes"] >= 2
 
 
 def test_the_scripted_baseline_runs_through_the_same_code():

@@ -55,11 +55,14 @@ def test_the_planners_score_can_outweigh_the_scorers():
     assert np.corrcoef(np.arange(len(score)), score)[0, 1] < -0.9
 
 
-def test_only_a_scorer_is_asked_about_grips_beyond_the_usual_limits():
+@pytest.mark.parametrize("scorer", [None, Eastern()])
+def test_grips_beyond_the_usual_limits_are_the_last_resort(scorer):
     fat = look_at((0.5, 0.0, 0.0, 0.12, 0.072, 0.05))
-    assert GraspRanking(GRIPPER).ranked(fat, np.random.default_rng(0)) == []
-    ranked = GraspRanking(GRIPPER, Eastern()).ranked(fat, np.random.default_rng(0))
+    assert GraspPlanner(GRIPPER).propose(fat, np.random.default_rng(0)) == []
+    ranked = GraspRanking(GRIPPER, scorer).ranked(fat, np.random.default_rng(0))
     assert len(ranked) > 3 and max(item.candidate.width_m for item in ranked) > 0.07
+    usual = GraspRanking(GRIPPER, scorer).ranked(LOOK, np.random.default_rng(0))
+    assert max(item.candidate.width_m for item in usual) < 0.07
 
 
 def test_what_failed_before_comes_last():
