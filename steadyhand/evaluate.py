@@ -92,7 +92,9 @@ def grasp(
         detector = bundle or shipped()
     if sensing == "camera" and scorer is None and not no_scorer:
         scorer = bundle or shipped()  # a bundle without one leaves the planner's own order
-    sources = {p for p in (detector, scorer, bundle) if p not in (None, DEPTH) and p.suffix != ".onnx"}
+    sources = {
+        p for p in (detector, scorer, bundle) if p not in (None, DEPTH) and p.suffix != ".onnx"
+    }
     for source in sources:
         Bundle.load(source)
     setup = GraspSetup(

@@ -31,6 +31,7 @@ from perception.session import ModelError
 from perception.training.network import ExportedDetector, NetworkConfig, build_network
 
 _OPSET = 17
+_BACKBONE = "/backbone/"
 
 Calibration = Literal["minmax", "percentile", "entropy"]
 
@@ -45,7 +46,9 @@ class QuantizeConfig:
             kept. ONNX Runtime's entropy starts with as many bins as int8 has levels and hardly
             differs from minmax.
         percentile: of activations that lie within the range.
-        operators: kinds of nodes that are quantized.
+        operators: kinds of nodes that are quantized everywhere.
+        backbone_operators: kinds that are quantized in the backbone alone. Elsewhere they compute
+            boxes, which eight bits would ruin.
         reduce_range: 7-bit weights, for processors without VNNI, whose sums could saturate.
     """
 
@@ -53,6 +56,7 @@ class QuantizeConfig:
     methods: tuple[Calibration, ...] = ("minmax", "percentile")
     percentile: float = bounded(99.99, 90.0, 100.0)
     operators: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
+    backbone_operators: tuple[str, ...] = ("Resize", "Add")
     reduce_range: bool = False
 
 
@@ -175,7 +179,12 @@ def quantize(
             str(draft),
             _Reader(calibration),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(config.operators),
+            op_types_to_quantize=[*config.operators, *config.backbone_operators],
+            nodes_to_exclude=[
+                node.name
+                for node in onnx.load(str(prepared)).graph.node
+                if node.op_type in config.backbone_operators and _BACKBONE not in node.name
+            ],
             per_channel=True,
             reduce_range=config.reduce_range,
             activation_type=QuantType.QUInt8,

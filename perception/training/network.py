@@ -13,9 +13,8 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import (
     FeaturePyramidNetwork,
@@ -28,6 +27,7 @@ from torchvision.ops import (
 
 from configs.load import bounded
 from perception.detector import CHANNEL_MEAN, CHANNEL_STD
+from perception.training.proposals import CoarseProposals
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class NetworkConfig:
         head_channels: width of each box head's two hidden layers.
         anchor_px: square root of an anchor's area on the levels of stride 8, 16 and 32, px.
         proposals: region proposals that reach the box heads when detecting.
+        proposal_iou: overlap above which the weaker of two proposals is dropped when detecting.
+        doubtful: below this likelihood by the first head a box does not reach the second.
         refine_iou: overlap with an object from which a box is the second head's positive example.
         max_detections: detections that an image can give.
         score_threshold: detections below it never leave the graph.
@@ -55,7 +57,9 @@ class NetworkConfig:
     pyramid_channels: int = bounded(64, 16, 512)
     head_channels: int = bounded(256, 32, 2048)
     anchor_px: tuple[int, int, int] = (16, 32, 64)
-    proposals: int = bounded(64, 10, 1000)
+    proposals: int = bounded(48, 10, 1000)
+    proposal_iou: float = bounded(0.6, 0.1, 0.9)
+    doubtful: float = bounded(0.01, 0.0, 0.5)
     refine_iou: float = bounded(0.65, 0.3, 0.95)
     max_detections: int = bounded(32, 1, 300)
     score_threshold: float = bounded(0.01, 0.0, 1.0)
@@ -109,25 +113,6 @@ class SlimBackbone(nn.Module):
         return levels
 
 
-class CoarseProposals(RegionProposalNetwork):
-    """A proposal network that leaves out the pyramid's finest level.
-
-    Anchors on stride 4 would be three quarters of all and cost more than the rest, and proposals
-    need not be exact: the box heads, which do see stride 4, make them so.
-    """
-
-    def forward(
-        self,
-        images: ImageList,
-        features: dict[str, Tensor],
-        targets: list[dict[str, Tensor]] | None = None,
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """As torchvision's."""
-        coarse = {name: level for name, level in features.items() if name != "4"}
-        proposals: tuple[list[Tensor], dict[str, Tensor]] = super().forward(images, coarse, targets)
-        return proposals
-
-
 class CascadeHeads(RoIHeads):
     """Two box heads in a row: the second refines the boxes of the first.
 
@@ -158,6 +143,7 @@ class CascadeHeads(RoIHeads):
         self.refine_predictor = predictor()
         self.refine_coder = BoxCoder((20.0, 20.0, 10.0, 10.0))
         self.refine_iou = config.refine_iou
+        self.doubtful = config.doubtful
 
     def forward(
         self,
@@ -176,7 +162,15 @@ class CascadeHeads(RoIHeads):
         )
         if self.training:
             losses |= _losses("", logits, moves, labels, wanted)
-        counts = [len(one) for one in proposals]
+        if not self.training:
+            # Two of three proposals are no objects, and the first head knows. One stays in any
+            # case: exported graphs cannot reshape nothing.
+            chance = 1.0 - softmax(logits, -1)[:, 0]
+            likely = chance >= chance.max().clamp(max=self.doubtful)
+            each = likely.split([one.shape[0] for one in proposals])
+            logits, moves = logits[likely], moves[likely]
+            proposals = [one[kept] for one, kept in zip(proposals, each, strict=True)]
+        counts = [one.shape[0] for one in proposals]
         moved = self.box_coder.decode(moves.detach().float(), proposals).reshape(-1, 4)
         refined = [
             clip_boxes_to_image(boxes, shape)
@@ -282,10 +276,11 @@ def build_network(config: NetworkConfig) -> FasterRCNN:
         bg_iou_thresh=0.3,
         batch_size_per_image=128,
         positive_fraction=0.5,
-        pre_nms_top_n={"training": 400, "testing": 300},
+        pre_nms_top_n={"training": 400, "testing": 128},
         post_nms_top_n={"training": 200, "testing": config.proposals},
         nms_thresh=0.7,
     )
+    network.rpn.detect_iou = config.proposal_iou
     network.roi_heads = CascadeHeads(
         config,
         batch_size_per_image=64,

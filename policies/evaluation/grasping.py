@@ -37,7 +37,6 @@ from robot.errors import ConfigError, SteadyhandError
 from robot.execution.grasp import GraspLoopConfig
 from robot.interface import Detector
 
-
 #: Instead of a detector's file: boxes around whatever stands on the table.
 DEPTH = Path("depth")
 

@@ -16,6 +16,8 @@ from tests.perception.blocks import Block, look
 
 torch = pytest.importorskip("torch")
 
+from torchvision.ops import box_iou  # noqa: E402
+
 from perception.training.data import AugmentConfig, DetectionData, Sample, augmented  # noqa: E402
 from perception.training.export import (  # noqa: E402
     QuantizeConfig,
@@ -113,6 +115,36 @@ def test_a_loss_on_images_with_and_without_objects():
     loss = sum(network(images, targets).values())
     assert torch.isfinite(loss)
     loss.backward()
+
+
+@torch.no_grad()
+def test_proposals_are_few_inside_the_image_and_apart():
+    torch.manual_seed(0)
+    config = replace(NETWORK, proposals=20, proposal_iou=0.5)
+    network = build_network(config).eval()
+    images = network.transform([torch.rand(4, 240, 320), torch.rand(4, 240, 320)])[0]
+    proposals, losses = network.rpn(images, network.backbone(images.tensors))
+    assert losses == {} and len(proposals) == 2
+    for boxes in proposals:
+        assert 5 < len(boxes) <= 20
+        assert (boxes >= 0).all() and (boxes <= torch.tensor([320, 240, 320, 240])).all()
+        overlap = box_iou(boxes, boxes) - torch.eye(len(boxes))
+        assert overlap.max() <= 0.5
+
+
+@torch.no_grad()
+def test_what_the_first_head_doubts_does_not_reach_the_second():
+    torch.manual_seed(0)
+    heads = (network := build_network(NETWORK).eval()).roi_heads
+    told, reached = [], []
+    heads.box_predictor.register_forward_hook(lambda _, __, out: told.append(out[0].softmax(-1)))
+    heads.refine_head.register_forward_pre_hook(lambda _, inputs: reached.append(len(inputs[0])))
+    image = torch.rand(4, 240, 320)
+    network([image])
+    heads.doubtful = float((1 - told[0][:, 0]).median())
+    network([image])
+    assert reached[0] == len(told[0])
+    assert 0 < reached[1] <= len(told[0]) // 2 + 1
 
 
 def test_augmentation_moves_boxes_with_their_pixels():
