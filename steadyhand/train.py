@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted one goes on.")]
 Budget = Annotated[
     str,
-    typer.Option(
-        "--budget", help="quick (meant for 90 minutes on two cores) or full, or a YAML file."
-    ),
+    typer.Option("--budget", help="quick (75 minutes on two cores) or full, or a YAML file."),
 ]
 Set = Annotated[
     Optional[list[str]],  # noqa: UP045 (typer reads the annotation at run time)
