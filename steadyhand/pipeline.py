@@ -179,7 +179,10 @@ class Pipeline:
         return made[0], made[1]
 
     def detector(self) -> Path:
-        """The int8 detector's file, trained if it is not there."""
+        """The int8 detector's file, trained if it is not there; else the weights.
+
+        A network that is there to compare with is not exported.
+        """
         folder = self.out / "detector"
         if (folder / "detector.onnx").exists():
             return folder / "detector.onnx"
@@ -191,6 +194,8 @@ class Pipeline:
                 self.say(f"detector: epoch {metrics.get('epoch')}: {shown}")
 
         train_detector(train_set, folder, self.config.detector, validation_set, tell)
+        if self.config.detector.network.architecture != "slim":
+            return folder / WEIGHTS
         return self.export_detector(folder / WEIGHTS, train_set, validation_set)
 
     def export_detector(self, weights: Path, calibration: Path, validation: Path) -> Path:

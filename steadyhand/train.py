@@ -110,7 +110,7 @@ def everything(
         )  # fmt: skip
         return {"bundle": str(bundle.root), "bytes": bundle.size}
 
-    _finish(stage, out, budget, set_, seed, workers, json)
+    _finish(stage, out, budget, set_, seed, workers, json, packs=True)
 
 
 def reference_frame(seed: int) -> RgbdFrame:
@@ -123,7 +123,7 @@ def reference_frame(seed: int) -> RgbdFrame:
 
 def _finish(
     stage: Any, out: Path, budget: str, overrides: list[str] | None, seed: int, workers: int,
-    json: bool,
+    json: bool, packs: bool = False,
 ) -> None:  # fmt: skip
     from configs.load import find, load
 
@@ -134,6 +134,12 @@ def _finish(
     from steadyhand.pipeline import Pipeline, TrainingConfig, seeded
 
     config = load(TrainingConfig, path, overrides or ())
+    architecture = config.detector.network.architecture
+    if packs and architecture != "slim":
+        raise ConfigError(
+            f"detector.network.architecture: {architecture} is there to compare with; a bundle "
+            "needs slim"
+        )
     config = seeded(config, seed, workers)
     logging.getLogger("steadyhand").setLevel(logging.INFO)
     began = time.monotonic()
