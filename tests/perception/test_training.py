@@ -140,6 +140,22 @@ def test_a_finished_run_can_be_made_longer(data, tmp_path):
     assert [json.loads(row)["epoch"] for row in rows] == [1, 2]
 
 
+def test_a_checkpoint_from_before_a_setting_existed_goes_on(data, tmp_path):
+    train(data, tmp_path, replace(CONFIG, epochs=1))
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    for name in ("device", "backbone_weights", "frozen_stages"):
+        del state["config"][name]
+    for name in ("architecture", "channels"):
+        del state["config"]["network"][name]
+    del state["scaler"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="choose another folder"):
+        train(data, tmp_path, replace(CONFIG, epochs=2, frozen_stages=1))
+    assert train(data, tmp_path, replace(CONFIG, epochs=2)) is not None
+    rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == [1, 2]
+
+
 def test_a_folder_of_another_run_is_refused(data, run):
     with pytest.raises(ModelError, match="choose another folder"):
         train(data, run[0], replace(CONFIG, learning_rate=1e-4))
