@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,7 +71,10 @@ class Group:
         """
         if self.size == 1:
             return network
-        return DistributedDataParallel(network, broadcast_buffers=False)
+        with warnings.catch_warnings():
+            # Newer versions of torch have another name for it, older ones only this.
+            warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+            return DistributedDataParallel(network, broadcast_buffers=False)
 
     def average_statistics(self, network: nn.Module) -> None:
         """Makes the batch norms' statistics those of all processes' images."""
