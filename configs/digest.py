@@ -22,6 +22,26 @@ def digest(cfg: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def completed(known: Mapping[str, Any], default: Any) -> dict[str, Any]:
+    """``known``, as :func:`as_dict` gave it once, with the fields that it lacks.
+
+    So a configuration that was written before a field existed equals one where it is at its
+    default.
+
+    Args:
+        known: plain values.
+        default: a dataclass of the same kind, whose values stand in.
+    """
+    out = dict(known)
+    for field in dataclasses.fields(default):
+        value = getattr(default, field.name)
+        if field.name not in out:
+            out[field.name] = _plain(value)
+        elif dataclasses.is_dataclass(value) and isinstance(out[field.name], Mapping):
+            out[field.name] = completed(out[field.name], value)
+    return out
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}

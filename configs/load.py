@@ -24,12 +24,12 @@ from typing import (
     get_type_hints,
 )
 
-from configs.digest import as_dict, digest
+from configs.digest import as_dict, completed, digest
 from configs.wording import describe, listing, show, suggestion
 from configs.yaml_source import Origins, parse_override, read_yaml
 from robot.errors import ConfigError, SteadyhandError
 
-__all__ = ["as_dict", "bounded", "digest", "find", "load"]
+__all__ = ["as_dict", "bounded", "completed", "digest", "find", "load"]
 
 T = TypeVar("T")
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from configs.load import as_dict, bounded, digest
+from configs.load import as_dict, bounded, completed, digest
 from envs.synthesis.scenes import generate
 from envs.synthesis.trials import TrialsConfig, generate_trials
+from perception.training.device import Computing
 from perception.training.export import QuantizeConfig as DetectorQuantizeConfig
 from perception.training.export import export_detector
+from perception.training.parallel import gathered, place
 from perception.training.scorer import WEIGHTS as SCORER_WEIGHTS
 from perception.training.scorer import ScorerTrainConfig, samples_of, train_scorer
 from perception.training.scorer_export import MODEL as SCORER
@@ -151,15 +153,18 @@ class Pipeline:
         file = self.out / "run.json"
         fresh = provenance(self.config, self.config.seed)
         if file.exists():
-            known = json.loads(file.read_text(encoding="utf-8")).get("config_hash")
+            begun = json.loads(file.read_text(encoding="utf-8"))
+            # A run from before a setting existed had what is its default now.
+            known = digest(completed(begun.get("config", {}), TrainingConfig()))
             if known != digest(self.config):
                 raise SteadyhandError(
-                    f"{self.out}: holds a run of another configuration ({known}, now "
-                    f"{digest(self.config)}); choose another --out"
+                    f"{self.out}: holds a run of another configuration "
+                    f"({begun.get('config_hash')}, now {digest(self.config)}); choose another --out"
                 )
             return
-        self.out.mkdir(parents=True, exist_ok=True)
-        replace_json(file, fresh)
+        if place()[0] == 0:
+            self.out.mkdir(parents=True, exist_ok=True)
+            replace_json(file, fresh)
 
     # Detector -------------------------------------------------------------------------------
 
@@ -179,10 +184,26 @@ class Pipeline:
         return made[0], made[1]
 
     def detector(self) -> Path:
-        """The int8 detector's file, trained if it is not there."""
+        """The int8 detector's file, trained if it is not there; else the weights.
+
+        A network that is there to compare with is not exported. Of several processes the leading
+        one renders and exports.
+        """
         folder = self.out / "detector"
         if (folder / "detector.onnx").exists():
             return folder / "detector.onnx"
+        config = self.config.detector
+        cuda = Computing.of(config.device, config.precision).device.type == "cuda"
+        with gathered(cuda) as group:
+            if group.leads:
+                self.scenes()
+            group.wait()
+            train_set, validation_set = self._train_detector(folder)
+        if config.network.architecture != "slim" or not group.leads:
+            return folder / WEIGHTS
+        return self.export_detector(folder / WEIGHTS, train_set, validation_set)
+
+    def _train_detector(self, folder: Path) -> tuple[Path, Path]:
         train_set, validation_set = self.scenes()
 
         def tell(metrics: dict[str, Any]) -> None:
@@ -191,7 +212,7 @@ class Pipeline:
                 self.say(f"detector: epoch {metrics.get('epoch')}: {shown}")
 
         train_detector(train_set, folder, self.config.detector, validation_set, tell)
-        return self.export_detector(folder / WEIGHTS, train_set, validation_set)
+        return train_set, validation_set
 
     def export_detector(self, weights: Path, calibration: Path, validation: Path) -> Path:
         """The weights as int8 ONNX, calibrated on training images, chosen on others."""

@@ -32,8 +32,15 @@ def detector(
     out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
     workers: Workers = CORES, json: Json = False,
 ) -> None:  # fmt: skip
-    """Render scenes, train the detector on them, export it to int8 ONNX."""
-    _finish(lambda p: {"detector": str(p.detector())}, out, budget, set_, seed, workers, json)
+    """Render scenes, train the detector on them, export it to int8 ONNX.
+
+    For several processes: torchrun --nproc-per-node 2 -m steadyhand.cli train detector --out ...
+    """
+
+    def stage(pipeline: Pipeline) -> dict[str, Any]:
+        return {"detector": str(pipeline.detector())}
+
+    _finish(stage, out, budget, set_, seed, workers, json, shared=True)
 
 
 def scorer(
@@ -108,7 +115,7 @@ def everything(
         )  # fmt: skip
         return {"bundle": str(bundle.root), "bytes": bundle.size}
 
-    _finish(stage, out, budget, set_, seed, workers, json)
+    _finish(stage, out, budget, set_, seed, workers, json, packs=True)
 
 
 def reference_frame(seed: int) -> RgbdFrame:
@@ -121,7 +128,7 @@ def reference_frame(seed: int) -> RgbdFrame:
 
 def _finish(
     stage: Any, out: Path, budget: str, overrides: list[str] | None, seed: int, workers: int,
-    json: bool,
+    json: bool, packs: bool = False, shared: bool = False,
 ) -> None:  # fmt: skip
     from configs.load import find, load
 
@@ -132,11 +139,24 @@ def _finish(
     from steadyhand.pipeline import Pipeline, TrainingConfig, seeded
 
     config = load(TrainingConfig, path, overrides or ())
+    architecture = config.detector.network.architecture
+    if packs and architecture != "slim":
+        raise ConfigError(
+            f"detector.network.architecture: {architecture} is there to compare with; a bundle "
+            "needs slim"
+        )
+    from perception.training.parallel import place
+
+    rank, size, _ = place()
+    if size > 1 and not shared:
+        raise ConfigError(f"torchrun: {size} processes, but only train detector runs in several")
     config = seeded(config, seed, workers)
     logging.getLogger("steadyhand").setLevel(logging.INFO)
     began = time.monotonic()
 
     def say(line: str) -> None:
+        if rank:
+            return  # the leading process tells
         minutes = (time.monotonic() - began) / 60
         ERR.print(f"[dim]{minutes:6.1f} min[/dim]  {line}", highlight=False)
 
@@ -144,4 +164,5 @@ def _finish(
     pipeline.begin()
     result = stage(pipeline)
     result["wall_s"] = round(time.monotonic() - began, 1)
-    emit(result, json, "done")
+    if rank == 0:
+        emit(result, json, "done")

@@ -84,13 +84,28 @@ class DetectionData:
         return torch.from_numpy(pack_channels(sample.rgb, sample.height * np.float32(1e-4)))
 
     def batches(
-        self, batch: int, augment: AugmentConfig, rng: np.random.Generator
+        self,
+        batch: int,
+        augment: AugmentConfig,
+        rng: np.random.Generator,
+        rank: int = 0,
+        size: int = 1,
     ) -> Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]]:
-        """One epoch of augmented batches in random order; the last incomplete batch is left out."""
+        """One epoch of augmented batches in random order; the last incomplete batch is left out.
+
+        Args:
+            batch: images a step, over all processes.
+            augment: how images are changed.
+            rng: the same in every process.
+            rank: of this process: it gets every ``size``-th image of each batch.
+            size: number of processes.
+        """
         order = rng.permutation(len(self))
+        mine = rng if size == 1 else rng.spawn(size)[rank]
         for start in range(0, len(order) - batch + 1, batch):
             chosen = [
-                augmented(self.samples[i], augment, rng) for i in order[start : start + batch]
+                augmented(self.samples[i], augment, mine)
+                for i in order[start + rank : start + batch : size]
             ]
             yield [c[0] for c in chosen], [c[1] for c in chosen]
 

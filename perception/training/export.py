@@ -110,8 +110,17 @@ def load_weights(path: Path | str) -> Weights:
 
 
 def export_fp32(weights: Weights, path: Path | str, git_commit: str = "unknown") -> Path:
-    """Writes the detector as one ONNX file with its metadata."""
+    """Writes the detector as one ONNX file with its metadata.
+
+    Raises:
+        ModelError: the network is the one to compare with, which no runtime takes.
+    """
     path = Path(path)
+    if weights.config.architecture != "slim":
+        raise ModelError(
+            f"{path}: {weights.config.architecture} is there to compare with and is not exported; "
+            "network.architecture must be slim"
+        )
     module = ExportedDetector(weights.network).eval()
     example = _example(weights.config)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

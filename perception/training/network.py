@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from torchvision.ops import (
 from configs.load import bounded
 from perception.detector import CHANNEL_MEAN, CHANNEL_STD
 from perception.training.proposals import CoarseProposals
+from perception.training.reference import build_reference
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class NetworkConfig:
     """Shape of the detector.
 
     Attributes:
+        architecture: ``slim`` is the detector that is shipped; the other is torchvision's, to
+            compare with, and takes only classes, channels, sizes and the last three of these.
+        channels: ``rgb`` never sees heights; its input keeps all four channels.
         classes: names of the object classes; label 0 is the background, ``classes[0]`` is 1.
         width_px, height_px: size of the images; the exported graph takes this size only.
         stage_channels: channels of the four residual stages (strides 4, 8, 16, 32).
@@ -50,6 +54,8 @@ class NetworkConfig:
         nms_iou: overlap above which the weaker of two detections is dropped.
     """
 
+    architecture: Literal["slim", "mobilenet_v3_large_320_fpn"] = "slim"
+    channels: Literal["rgbd", "rgb"] = "rgbd"
     classes: tuple[str, ...] = ("box", "cylinder", "ball", "irregular")
     width_px: int = bounded(320, 64, 2048)
     height_px: int = bounded(240, 64, 2048)
@@ -69,7 +75,7 @@ class NetworkConfig:
 class SlimBackbone(nn.Module):
     """A ResNet of one basic block a stage with a feature pyramid on strides 4, 8, 16 and 32.
 
-    ``forward`` takes (B, 4, H, W) and gives an ordered dict of (B, pyramid_channels, H/s, W/s),
+    ``forward`` takes (B, C, H, W) and gives an ordered dict of (B, pyramid_channels, H/s, W/s),
     named by s: "4", "8", "16", "32".
     """
 
@@ -77,7 +83,7 @@ class SlimBackbone(nn.Module):
         super().__init__()
         c1, c2, c3, c4 = config.stage_channels
         self.stem = nn.Sequential(
-            nn.Conv2d(4, c1 // 2, 3, stride=2, padding=1, bias=False),
+            nn.Conv2d(len(config.channels), c1 // 2, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(c1 // 2),
             nn.ReLU(inplace=True),
             nn.Conv2d(c1 // 2, c1, 3, stride=2, padding=1, bias=False),
@@ -102,7 +108,7 @@ class SlimBackbone(nn.Module):
         return BasicBlock(inplanes, planes, stride=2, downsample=shortcut)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Pyramid levels of (B, 4, H, W) images."""
+        """Pyramid levels of (B, C, H, W) images."""
         s4 = self.stage1(self.stem(images))
         s8 = self.stage2(s4)
         s16 = self.stage3(s8)
@@ -250,6 +256,14 @@ def build_network(config: NetworkConfig) -> FasterRCNN:
     The channels are red, green, blue in [0, 1] and the height above the table in m: see
     ``perception.detector.network_input``. Normalization with fixed constants is inside.
     """
+    network = _build_slim(config) if config.architecture == "slim" else build_reference(config)
+    if config.channels == "rgb":
+        # Here rather than before the network, so that whoever calls it need not know.
+        network.backbone.register_forward_pre_hook(lambda _, images: (images[0][:, :3],))
+    return network
+
+
+def _build_slim(config: NetworkConfig) -> FasterRCNN:
     # Two sizes an octave on each level.
     anchors = AnchorGenerator(
         tuple((size, round(size * 2**0.5)) for size in config.anchor_px),

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.load import as_dict, bounded, digest, find, load
+from configs.load import as_dict, bounded, completed, digest, find, load
 from robot.errors import ConfigError, SteadyhandError
 
 
@@ -213,6 +213,16 @@ def test_a_type_the_loader_cannot_read_is_a_programming_error():
         load(Odd, overrides=["x=1"])
     with pytest.raises(TypeError, match="dataclass"):
         load(dict)
+
+
+def test_what_a_config_lacked_once_is_at_its_default():
+    config = load(Config, overrides=["servo.gain=3.0"])
+    known = as_dict(config)
+    del known["servo"]["ticks"], known["rate"]
+    assert completed(known, Config()) == as_dict(config)
+    assert "rate" not in known
+    # What is no longer a setting stays, so that such a config equals no other.
+    assert completed({**known, "gone": 1}, Config()) == {**as_dict(config), "gone": 1}
 
 
 def test_digest_follows_content_only():

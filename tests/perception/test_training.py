@@ -13,6 +13,7 @@ from perception.session import ModelError
 from robot.errors import SensorError
 from robot.types import CameraIntrinsics, RgbdFrame
 from tests.perception.blocks import Block, look
+from tests.perception.conftest import CLASSES
 
 torch = pytest.importorskip("torch")
 
@@ -33,7 +34,6 @@ from perception.training.network import (  # noqa: E402
 )
 from perception.training.train import DetectorTrainConfig, train  # noqa: E402
 
-CLASSES = ("box", "cylinder", "ball", "irregular")
 # Small enough for seconds, whole in kind.
 NETWORK = NetworkConfig(
     stage_channels=(16, 16, 32, 32), pyramid_channels=16, head_channels=32, proposals=30
@@ -58,37 +58,6 @@ def test_the_second_head_learns_from_closer_boxes_and_classes_share_one_box():
     labels, _ = heads._refined_targets([boxes], [nothing])
     assert labels[0].tolist() == [0, 0, 0]
     assert heads.box_predictor.bbox_pred.out_features == 4
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Twelve images of plain boxes on a table."""
-    root = tmp_path_factory.mktemp("coco")
-    rng = np.random.default_rng(0)
-    writer = coco.CocoWriter(root, CLASSES)
-    for scene in range(6):
-        blocks = [
-            Block(
-                (0.40, float(rng.uniform(-0.1, 0.0))), (0.09, 0.05, 0.05), yaw=float(rng.random())
-            ),
-            Block((0.55, float(rng.uniform(0.0, 0.1))), (0.07, 0.05, 0.06), class_name="ball"),
-        ]
-        for camera in ("overhead", "wrist"):
-            frame, found = look(blocks, camera, rng=rng, sigma_m=0.002)
-            labels = []
-            for instance, d in enumerate(found, start=1):
-                labels.append(
-                    {
-                        "bbox": list(d.box_xywh_px),
-                        "area": d.box_xywh_px[2] * d.box_xywh_px[3],
-                        "category_id": CLASSES.index(d.class_name) + 1,
-                        "iscrowd": 0,
-                        "instance": instance,
-                    }
-                )
-            writer.add(frame, np.zeros((240, 320), np.uint8), labels, scene)
-    writer.close({})
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +169,22 @@ def test_a_finished_run_can_be_made_longer(data, tmp_path):
     train(data, tmp_path / "run", replace(CONFIG, epochs=1))
     assert train(data, tmp_path / "run", replace(CONFIG, epochs=2)) is not None
     rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == [1, 2]
+
+
+def test_a_checkpoint_from_before_a_setting_existed_goes_on(data, tmp_path):
+    train(data, tmp_path, replace(CONFIG, epochs=1))
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    for name in ("device", "backbone_weights", "frozen_stages"):
+        del state["config"][name]
+    for name in ("architecture", "channels"):
+        del state["config"]["network"][name]
+    del state["scaler"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="choose another folder"):
+        train(data, tmp_path, replace(CONFIG, epochs=2, frozen_stages=1))
+    assert train(data, tmp_path, replace(CONFIG, epochs=2)) is not None
+    rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["epoch"] for row in rows] == [1, 2]
 
 

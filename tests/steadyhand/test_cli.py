@@ -358,6 +358,8 @@ def test_bad_settings_of_a_training_leave_no_folder(fork, tmp_path):
             done = fork("train", verb, "--out", out, *options)
             assert_one_line(done, *words)
             assert done.out == ""
+    other = "detector.network.architecture=mobilenet_v3_large_320_fpn"
+    assert_one_line(fork("train", "all", "--out", out, "--set", other), "a bundle needs slim")
     assert not out.exists()
 
 

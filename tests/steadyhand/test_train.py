@@ -15,6 +15,7 @@ from perception.scorer import OnnxGraspScorer
 from policies.bundle.contents import record_reference
 from policies.bundle.verify import verify_bundle
 from robot.errors import ConfigError, SteadyhandError
+from steadyhand import train
 from steadyhand.packing import scorer_inputs
 from steadyhand.pipeline import Pipeline, TrainingConfig, seeded
 
@@ -46,6 +47,30 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
     assert digest(other) != digest(first)
     with pytest.raises(SteadyhandError, match="another configuration"):
         Pipeline(tmp_path / "run", other, lambda _: None).begin()
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(tmp_path):
+    config = load(TrainingConfig, find("train", "quick"))
+    Pipeline(tmp_path, config, lambda _: None).begin()
+    begun = json.loads((tmp_path / "run.json").read_text())
+    del begun["config"]["detector"]["frozen_stages"]
+    begun["config_hash"] = digest(begun["config"])
+    (tmp_path / "run.json").write_text(json.dumps(begun))
+    Pipeline(tmp_path, config, lambda _: None).begin()
+    other = load(TrainingConfig, find("train", "quick"), ["detector.frozen_stages=2"])
+    with pytest.raises(SteadyhandError, match="another configuration"):
+        Pipeline(tmp_path, other, lambda _: None).begin()
+
+
+def test_only_the_detector_trains_in_several_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    for verb in (train.scorer, train.bc, train.ppo, train.everything):
+        with pytest.raises(ConfigError, match="only train detector runs in several"):
+            verb(tmp_path / "run")
+    # Who does not lead leaves the folder to the one who does.
+    Pipeline(tmp_path / "run", load(TrainingConfig), lambda _: None).begin()
+    assert not (tmp_path / "run").exists()
 
 
 ROOT = Path(__file__).parents[2]
