@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
+from perception.cloud import middle_of
 
 Array = NDArray[np.float64]
 
@@ -157,7 +158,7 @@ def _sphere(patches: Sequence[Patch], config: ShapeConfig) -> tuple[Array, float
         away = points - [x, y, radius]
         distance = np.maximum(np.linalg.norm(away, axis=1), 1e-6)
         residual = distance - radius
-        kept = np.abs(residual) < max(3.0 * float(np.median(np.abs(residual))), 0.002)
+        kept = np.abs(residual) < max(3.0 * middle_of(np.abs(residual)), 0.002)
         slope = np.column_stack([-away[:, :2] / distance[:, None], -away[:, 2] / distance - 1.0])[
             kept
         ]
@@ -167,7 +168,7 @@ def _sphere(patches: Sequence[Patch], config: ShapeConfig) -> tuple[Array, float
         if not 0.003 < radius < 2.0 * config.ball_largest_m:
             return None
     noise = max(p.noise_m for p in patches)
-    fits = float(np.median(np.abs(residual))) < 0.6745 * config.ball_residual * max(noise, 0.001)
+    fits = middle_of(np.abs(residual)) < 0.6745 * config.ball_residual * max(noise, 0.001)
     if not fits or kept.mean() < 0.7 or radius > config.ball_largest_m:
         return None
     return np.array([x, y]), float(radius)
