@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,7 +40,7 @@ class OwnershipConfig:
     grow: float = bounded(0.04, 0.0, 0.5)
     colour_weight: float = bounded(0.7, 0.0, 10.0)
     place_weight: float = bounded(4.0, 0.0, 100.0)
-    rest_log_odds: float = bounded(-2.0, -20.0, 20.0)
+    rest_log_odds: float = bounded(-1.0, -20.0, 20.0)
     height_weight: float = bounded(0.3, 0.0, 10.0)
     thing_m: float = bounded(0.08, 0.01, 1.0)
     rounds: int = bounded(2, 0, 10)
@@ -85,6 +86,12 @@ def owners(
         np.float32(config.place_weight) * _distance(detection, part)
         for detection, part in zip(detections, spans, strict=True)
     ]
+    # A box holds its own object in the middle; at its rim there may be much of another one. So a
+    # pixel's colour counts by the odds that its place gives it.
+    near = [np.exp(-one) for one in away]
+    trust = np.ones(above.shape, np.float32)
+    for index, part in enumerate(spans):
+        np.copyto(trust[part], near[index], where=owner[part] == index)
     rest = usable & above & ~covered
     low = usable & ~above & known
     rest_log = np.float32(config.rest_log_odds - np.log(config.thing_m))
@@ -101,7 +108,9 @@ def owners(
         mine = owner[covered]
         low &= mine < 0
         mine = np.where(low, np.int32(things), np.where(mine < 0, np.int32(things + 2), mine))
-        logs = _log_colours(colours + _counts(mine, colour_in, things + 2, _COLOURS))
+        logs = _log_colours(
+            colours + _counts(mine, colour_in, things + 2, _COLOURS, trust[covered])
+        )
         logs *= np.float32(config.colour_weight)
         tall = _log_levels(levels + _counts(mine, level_in, things + 2, _LEVELS), config)
         best = np.full(above.shape, -np.inf, np.float32)
@@ -121,6 +130,7 @@ def owners(
             score -= away[index]
             better = usable[part] & (score > np.maximum(none, best[part]))
             np.copyto(best[part], score, where=better)
+            np.copyto(trust[part], near[index], where=better)
             owner[part][better] = index
     return owner, spans
 
@@ -159,17 +169,20 @@ def _colour_numbers(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def _counts(
-    whose: NDArray[np.int32], what: NDArray[np.int32], owners_n: int, kinds_n: int
-) -> NDArray[np.int64]:
+    whose: NDArray[np.int32], what: NDArray[np.int32], owners_n: int, kinds_n: int,
+    weight: NDArray[np.float32] | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """(owners, kinds) how often each owner's pixels are of each kind; further owners do not count.
 
-    ``whose, what`` are (N,).
+    ``whose, what`` are (N,), and so is what a pixel counts for, 1 if ``weight`` is None.
     """
-    counts = np.bincount(whose * np.int32(kinds_n) + what, minlength=(owners_n + 1) * kinds_n)
+    counts = np.bincount(
+        whose * np.int32(kinds_n) + what, weight, minlength=(owners_n + 1) * kinds_n
+    )
     return counts.reshape(-1, kinds_n)[:owners_n]
 
 
-def _log_colours(counts: NDArray[np.int64]) -> NDArray[np.float32]:
+def _log_colours(counts: NDArray[Any]) -> NDArray[np.float32]:
     """(N, colours) float32 log probability of each colour from counts, blurred over neighbours."""
     grid = counts.reshape(-1, *_BINS).astype(np.float32)
     for axis in (1, 2, 3):
@@ -183,7 +196,7 @@ def _log_colours(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     return np.log(0.97 * share + 0.03 / _COLOURS).astype(np.float32)
 
 
-def _log_levels(counts: NDArray[np.int64], config: OwnershipConfig) -> NDArray[np.float32]:
+def _log_levels(counts: NDArray[Any], config: OwnershipConfig) -> NDArray[np.float32]:
     """(N, levels) float32: how much likelier than evenly spread each height is, weighted."""
     soft = np.asarray(cv2.blur(counts[:, 1:].astype(np.float32), (5, 1)))
     share = soft / np.maximum(soft.sum(axis=1, keepdims=True), 1.0)

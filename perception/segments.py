@@ -226,8 +226,11 @@ def _without_rivals(
 
 def _distance(places: NDArray[np.int64], cells: NDArray[np.int64]) -> NDArray[np.int64]:
     """Squared distance, in cells, of each place (N, 2) to the nearest of the numbered cells."""
-    apart = places[:, None, :] - _cell_places(cells)[None, :, :]
-    return np.asarray((apart**2).sum(axis=2).min(axis=1))
+    # |a - b|^2 = |a|^2 - 2 a b + |b|^2, in one product of matrices; exact for whole numbers.
+    middle = places[0]
+    a, b = (places - middle).astype(np.float64), (_cell_places(cells) - middle).astype(np.float64)
+    squares = (b**2).sum(axis=1) - 2.0 * a @ b.T
+    return np.asarray((squares.min(axis=1) + (a**2).sum(axis=1)).astype(np.int64))
 
 
 def _cell_places(cells: NDArray[np.int64]) -> NDArray[np.int64]:
