@@ -164,7 +164,7 @@ def _distance(detection: Detection, part: tuple[slice, slice]) -> NDArray[np.flo
 def _colour_numbers(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
     """(H, W) number of each pixel's colour."""
     lab = cv2.cvtColor(cv2.medianBlur(rgb, 3), cv2.COLOR_RGB2Lab)
-    lightness, a, b = (_COLOUR_STEPS[k].take(channel) for k, channel in enumerate(cv2.split(lab)))
+    lightness, a, b = (_COLOUR_STEPS[k].take(np.ascontiguousarray(lab[..., k])) for k in range(3))
     return np.asarray(lightness + a + b)
 
 
