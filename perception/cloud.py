@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -92,6 +93,20 @@ def clean(frame: RgbdFrame, config: CloudConfig) -> Cloud:
     return Cloud(points, good, filled, guess, eye, tilt, shift, noise)
 
 
+def points_at(cloud: Cloud, pixels: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(N, 3) points, m, of (H, W) bool pixels; as in the cloud each axis is one piece of memory."""
+    return np.stack([cloud.points[..., axis][pixels] for axis in range(3)]).T
+
+
+def middle_of(values: NDArray[Any]) -> float:
+    """The median of (N,) values; of an even number of them the upper of the two in the middle.
+
+    A fifth of ``np.median``'s time, of which fusion needs dozens a look.
+    """
+    half = len(values) // 2
+    return float(np.partition(values, half)[half])
+
+
 def _filled(depth_m: NDArray[np.float32], config: CloudConfig) -> NDArray[np.float32]:
     """Depth with its holes' rims taken from the nearest surface around; 0 further in."""
     hole = depth_m == 0.0
@@ -110,7 +125,7 @@ def _roughness(points: NDArray[np.float32], good: NDArray[np.bool_], config: Clo
     least, most = config.noise_m
     if heights.size * 16 < config.level_least_points:
         return most
-    spread = 1.4826 * float(np.median(np.abs(heights - np.median(heights))))
+    spread = 1.4826 * middle_of(np.abs(heights - np.float32(middle_of(heights))))
     return min(max(spread, least), most)
 
 
@@ -150,7 +165,7 @@ def _table_height(
     heights = heights[np.abs(heights) < config.level_band_m]
     if heights.size * 4 < config.level_least_points:
         return 0.0
-    shift = float(np.median(heights))
+    shift = middle_of(heights)
     shift = float(heights[np.abs(heights - shift) < 0.008].mean())
     return shift if abs(shift) <= config.level_shift_max_m else 0.0
 
@@ -160,21 +175,20 @@ def _table_slopes(
 ) -> tuple[float, float] | None:
     """a, b of z = a x + b y + c through the points near z = 0, by trimmed least squares."""
     # Every fourth pixel of every fourth row: the noise is correlated anyway.
-    sample = points[::4, ::4][good[::4, ::4]]
-    sample = sample[np.abs(sample[:, 2]) < config.level_band_m].astype(np.float64)
+    near = good[::4, ::4] & (np.abs(points[::4, ::4, 2]) < config.level_band_m)
+    x, y, heights = (points[::4, ::4, axis][near].astype(np.float64) for axis in range(3))
     least = config.level_least_points / 16
-    if len(sample) < least:
+    if len(x) < least:
         return None
-    design = np.column_stack([sample[:, :2], np.ones(len(sample))])
-    heights = sample[:, 2]
-    kept = np.ones(len(sample), bool)
+    design = np.stack([x, y, np.ones(len(x))])
+    kept = np.ones(len(x))
     plane = np.zeros(3)
     for width in (0.015, 0.010, 0.008):
-        a = design[kept]
-        if len(a) < least:
+        if kept.sum() < least:
             return None
-        plane = np.linalg.solve(a.T @ a + 1e-9 * np.eye(3), a.T @ heights[kept])
-        kept = np.abs(heights - design @ plane) < width
+        a = design * kept
+        plane = np.linalg.solve(a @ design.T + 1e-9 * np.eye(3), a @ heights)
+        kept = (np.abs(heights - plane @ design) < width).astype(np.float64)
     return float(plane[0]), float(plane[1])
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from configs.load import bounded
 from perception.camera import check_frame
-from perception.cloud import Cloud, CloudConfig, clean
+from perception.cloud import Cloud, CloudConfig, clean, middle_of, points_at
 from perception.heightmap import HeightMapConfig, build_height_map, cells_of
 from perception.segments import Segment, SegmentConfig, associate, segments_of
 from perception.shape import Patch, ShapeConfig, box_of
@@ -128,7 +128,9 @@ class Fusion:
             segments += part
             bare += len(without)
         stamp = max(frames[i].stamp_s for i in kept)
-        everything = [cloud.points[cloud.good] for cloud in clouds]
+        everything = [
+            points_at(cloud, here & cloud.good) for cloud, here in zip(clouds, inside, strict=True)
+        ]
         height_map = build_height_map(everything, self.config.height_map, stamp)
         groups = associate(segments, self.config.segment)
         found = [self._object(group, height_map) for group in groups]
@@ -229,8 +231,9 @@ class Fusion:
         if not standing.any():
             return []
         taken = np.zeros(standing.size, np.uint8)
-        for segment in segments:
-            cells = cells_of(segment.points, config.height_map)
+        if segments:
+            points = np.concatenate([segment.points for segment in segments])
+            cells = cells_of(points, config.height_map)
             taken[cells[cells >= 0]] = 1
         # A detection's box is rarely perfect: what rims its points is its own.
         rim = cv2.dilate(taken.reshape(standing.shape), np.ones((9, 9), np.uint8))
@@ -276,12 +279,13 @@ def _without_outliers(segment: Segment, config: FusionConfig) -> Segment:
     if len(points) < 3 * config.least_points:
         return segment
     cell_m = config.segment.cell_m
-    ij = np.floor(points[:, :2] / np.float32(cell_m)).astype(np.int32)
-    ij -= ij.min(axis=0) - 1
-    shape = tuple((ij.max(axis=0) + 2).tolist())
-    flat = ij[:, 0] * shape[1] + ij[:, 1]
+    i, j = (np.floor(points[:, axis] / np.float32(cell_m)).astype(np.int32) for axis in (0, 1))
+    i -= i.min() - 1
+    j -= j.min() - 1
+    shape = (int(i.max()) + 2, int(j.max()) + 2)
+    flat = i * shape[1] + j
     counts = np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float32)
     around = cv2.boxFilter(counts, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
     company = around.ravel()[flat]
-    kept = company >= config.company * np.median(company)
+    kept = company >= np.float32(config.company * middle_of(company))
     return replace(segment, points=points[kept]) if kept.any() else segment

@@ -79,8 +79,9 @@ def build_height_map(
     highest = np.full(nx * ny, -np.inf, np.float32)
     np.maximum.at(highest, cell, z)
     near = z >= highest[cell] - np.float32(config.agree_m)
-    count = np.bincount(cell[near], minlength=nx * ny)
-    total = np.bincount(cell[near], weights=z[near], minlength=nx * ny)
+    cell, z = cell[near], z[near]
+    count = np.bincount(cell, minlength=nx * ny)
+    total = np.bincount(cell, weights=z, minlength=nx * ny)
     seen = (count > 0).reshape(nx, ny)
     height = (total / np.maximum(count, 1)).reshape(nx, ny).astype(np.float32)
     height = _filled(height, seen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,9 @@ _BINS = (8, 16, 16)
 _COLOURS = 8 * 16 * 16
 # Heights are counted in steps; number 0 is "not known".
 _LEVEL_M, _LEVELS = 0.005, 62
-_ALL = (slice(None), slice(None))
+# What each value of L, a and b adds to the number of a colour.
+_GREY = np.clip(np.arange(256, dtype=np.int32) - 64, 0, 127) // 8
+_COLOUR_STEPS = (np.arange(256, dtype=np.int32) // 32 * 256, _GREY * 16, _GREY)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class OwnershipConfig:
     grow: float = bounded(0.04, 0.0, 0.5)
     colour_weight: float = bounded(0.7, 0.0, 10.0)
     place_weight: float = bounded(4.0, 0.0, 100.0)
-    rest_log_odds: float = bounded(-2.0, -20.0, 20.0)
+    rest_log_odds: float = bounded(-1.0, -20.0, 20.0)
     height_weight: float = bounded(0.3, 0.0, 10.0)
     thing_m: float = bounded(0.08, 0.01, 1.0)
     rounds: int = bounded(2, 0, 10)
@@ -75,35 +78,59 @@ def owners(
     for part in spans:
         covered[part] = True
     table_log, thing_log = _log_heights(height_m, sigma_m, config)
-    level = np.where(np.isfinite(height_m), height_m, np.float32(0.0)) / np.float32(_LEVEL_M)
+    known = np.isfinite(height_m)
+    level = np.where(known, height_m, np.float32(0.0)) / np.float32(_LEVEL_M)
     level = np.clip(level, 0, _LEVELS - 2).astype(np.int32) + 1
-    level[~np.isfinite(height_m)] = 0
+    level[~known] = 0
+    away = [
+        np.float32(config.place_weight) * _distance(detection, part)
+        for detection, part in zip(detections, spans, strict=True)
+    ]
+    # A box holds its own object in the middle; at its rim there may be much of another one. So a
+    # pixel's colour counts by the odds that its place gives it.
+    near = [np.exp(-one) for one in away]
+    trust = np.ones(above.shape, np.float32)
+    for index, part in enumerate(spans):
+        np.copyto(trust[part], near[index], where=owner[part] == index)
     rest = usable & above & ~covered
-    low = usable & ~above & np.isfinite(height_m)
+    low = usable & ~above & known
     rest_log = np.float32(config.rest_log_odds - np.log(config.thing_m))
+    things = len(detections)
+    # Whose a pixel's colour and height are: a detection's, the table's, the rest's or nobody's. In
+    # boxes that is judged anew each round; the other pixels are counted once.
+    whose = np.full(above.shape, things + 2, np.int32)
+    whose[low & ~covered] = things
+    whose[rest] = things + 1
+    colours = _counts(whose[~covered], colour[~covered], things + 2, _COLOURS)
+    levels = _counts(whose[~covered], level[~covered], things + 2, _LEVELS)
+    low, colour_in, level_in = low[covered], colour[covered], level[covered]
     for _ in range(config.rounds):
-        low &= owner < 0
-        owned = [(part, owner[part] == index) for index, part in enumerate(spans)]
-        owned += [(_ALL, low), (_ALL, rest)]
-        counts = [np.bincount(colour[part][mask], minlength=_COLOURS) for part, mask in owned]
-        logs = _log_colours(np.stack(counts)) * np.float32(config.colour_weight)
-        counts = [np.bincount(level[part][mask], minlength=_LEVELS) for part, mask in owned]
-        tall = _log_levels(np.stack(counts), config)
+        mine = owner[covered]
+        low &= mine < 0
+        mine = np.where(low, np.int32(things), np.where(mine < 0, np.int32(things + 2), mine))
+        logs = _log_colours(
+            colours + _counts(mine, colour_in, things + 2, _COLOURS, trust[covered])
+        )
+        logs *= np.float32(config.colour_weight)
+        tall = _log_levels(levels + _counts(mine, level_in, things + 2, _LEVELS), config)
         best = np.full(above.shape, -np.inf, np.float32)
         owner = np.full(above.shape, -1, np.int32)
-        for index, (detection, part) in enumerate(zip(detections, spans, strict=True)):
+        for index, part in enumerate(spans):
             seen = colour[part]
             if not seen.size:
                 continue
             # What is no object: the table, or a thing that was not detected.
             none = np.maximum(
-                cv2.blur(logs[-2][seen], (3, 3)) + table_log[part],
-                cv2.blur(logs[-1][seen], (3, 3)) + tall[-1][level[part]] + rest_log,
+                cv2.blur(logs[-2].take(seen), (3, 3)) + table_log[part],
+                cv2.blur(logs[-1].take(seen), (3, 3)) + tall[-1].take(level[part]) + rest_log,
             )
-            score = cv2.blur(logs[index][seen], (3, 3)) + thing_log[part] + tall[index][level[part]]
-            score -= np.float32(config.place_weight) * _distance(detection, part)
+            score = cv2.blur(logs[index].take(seen), (3, 3))
+            score += thing_log[part]
+            score += tall[index].take(level[part])
+            score -= away[index]
             better = usable[part] & (score > np.maximum(none, best[part]))
-            best[part][better] = score[better]
+            np.copyto(best[part], score, where=better)
+            np.copyto(trust[part], near[index], where=better)
             owner[part][better] = index
     return owner, spans
 
@@ -137,12 +164,25 @@ def _distance(detection: Detection, part: tuple[slice, slice]) -> NDArray[np.flo
 def _colour_numbers(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
     """(H, W) number of each pixel's colour."""
     lab = cv2.cvtColor(cv2.medianBlur(rgb, 3), cv2.COLOR_RGB2Lab)
-    lightness, a, b = (lab[..., k].astype(np.int32) for k in range(3))
-    a, b = (np.clip(c - 64, 0, 127) // 8 for c in (a, b))
-    return np.asarray(lightness // 32 * 256 + a * 16 + b, np.int32)
+    lightness, a, b = (_COLOUR_STEPS[k].take(np.ascontiguousarray(lab[..., k])) for k in range(3))
+    return np.asarray(lightness + a + b)
 
 
-def _log_colours(counts: NDArray[np.int64]) -> NDArray[np.float32]:
+def _counts(
+    whose: NDArray[np.int32], what: NDArray[np.int32], owners_n: int, kinds_n: int,
+    weight: NDArray[np.float32] | None = None,
+) -> NDArray[Any]:  # fmt: skip
+    """(owners, kinds) how often each owner's pixels are of each kind; further owners do not count.
+
+    ``whose, what`` are (N,), and so is what a pixel counts for, 1 if ``weight`` is None.
+    """
+    counts = np.bincount(
+        whose * np.int32(kinds_n) + what, weight, minlength=(owners_n + 1) * kinds_n
+    )
+    return counts.reshape(-1, kinds_n)[:owners_n]
+
+
+def _log_colours(counts: NDArray[Any]) -> NDArray[np.float32]:
     """(N, colours) float32 log probability of each colour from counts, blurred over neighbours."""
     grid = counts.reshape(-1, *_BINS).astype(np.float32)
     for axis in (1, 2, 3):
@@ -156,7 +196,7 @@ def _log_colours(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     return np.log(0.97 * share + 0.03 / _COLOURS).astype(np.float32)
 
 
-def _log_levels(counts: NDArray[np.int64], config: OwnershipConfig) -> NDArray[np.float32]:
+def _log_levels(counts: NDArray[Any], config: OwnershipConfig) -> NDArray[np.float32]:
     """(N, levels) float32: how much likelier than evenly spread each height is, weighted."""
     soft = np.asarray(cv2.blur(counts[:, 1:].astype(np.float32), (5, 1)))
     share = soft / np.maximum(soft.sum(axis=1, keepdims=True), 1.0)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
-from perception.cloud import Cloud
+from perception.cloud import Cloud, middle_of
 from perception.ownership import OwnershipConfig, owners
 from robot.types import Detection, RgbdFrame
 
@@ -99,12 +99,12 @@ def segments_of(
     segments, bare = [], []
     for index, (detection, part) in enumerate(zip(detections, spans, strict=True)):
         mask = _largest(owner[part] == index, jump[part], config)
-        points = cloud.points[part][mask]
+        points = np.stack([cloud.points[part][..., axis][mask] for axis in range(3)]).T
         if len(points) < config.least_px:
             bare.append(detection)
             continue
         across = np.linalg.norm(points[:: 1 + len(points) // 50] - cloud.eye_m, axis=1)
-        pixel_m = float(np.median(across)) / frame.intrinsics.fx_px
+        pixel_m = middle_of(across) / frame.intrinsics.fx_px
         cells = cells_xy(points, config.cell_m)
         segments.append(Segment(view, detection, points, cells, cloud.noise_m, pixel_m))
     return segments, bare
@@ -172,16 +172,18 @@ def associate(segments: Sequence[Segment], config: SegmentConfig) -> list[list[S
 
 def _shared_cells(segments: Sequence[Segment]) -> dict[tuple[int, int], int]:
     """How many xy cells each pair of segments of different views shares, where it is not 0."""
-    boxes = [(s.points[:, :2].min(axis=0), s.points[:, :2].max(axis=0)) for s in segments]
+    places = [_cell_places(segment.cells) for segment in segments]
+    boxes = [(ij.min(axis=0), ij.max(axis=0)) for ij in places]
     out: dict[tuple[int, int], int] = {}
     for a, first in enumerate(segments):
         for b in range(a + 1, len(segments)):
             second = segments[b]
-            apart = (boxes[a][0] > boxes[b][1]).any() or (boxes[b][0] > boxes[a][1]).any()
-            if first.view == second.view or apart:
+            if first.view == second.view:
                 continue
-            count = np.intersect1d(first.cells, second.cells, assume_unique=True).size
-            if count:
+            if (boxes[a][0] > boxes[b][1]).any() or (boxes[b][0] > boxes[a][1]).any():
+                continue
+            nearest = np.searchsorted(second.cells, first.cells)
+            if count := int((second.cells.take(nearest, mode="clip") == first.cells).sum()):
                 out[a, b] = count
     return out
 
@@ -224,8 +226,11 @@ def _without_rivals(
 
 def _distance(places: NDArray[np.int64], cells: NDArray[np.int64]) -> NDArray[np.int64]:
     """Squared distance, in cells, of each place (N, 2) to the nearest of the numbered cells."""
-    apart = places[:, None, :] - _cell_places(cells)[None, :, :]
-    return np.asarray((apart**2).sum(axis=2).min(axis=1))
+    # |a - b|^2 = |a|^2 - 2 a b + |b|^2, in one product of matrices; exact for whole numbers.
+    middle = places[0]
+    a, b = (places - middle).astype(np.float64), (_cell_places(cells) - middle).astype(np.float64)
+    squares = (b**2).sum(axis=1) - 2.0 * a @ b.T
+    return np.asarray((squares.min(axis=1) + (a**2).sum(axis=1)).astype(np.int64))
 
 
 def _cell_places(cells: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -233,5 +238,5 @@ def _cell_places(cells: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _cell_numbers(points_m: NDArray[np.float32], cell_m: float) -> NDArray[np.int64]:
-    ij = np.floor(points_m[:, :2] / cell_m).astype(np.int64) + _CELL_ROW // 2
-    return np.asarray(ij[:, 0] * _CELL_ROW + ij[:, 1])
+    i, j = (np.floor(points_m[:, axis] / cell_m).astype(np.int64) for axis in (0, 1))
+    return np.asarray((i + _CELL_ROW // 2) * _CELL_ROW + (j + _CELL_ROW // 2))

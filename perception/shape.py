@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
+from perception.cloud import middle_of
 
 Array = NDArray[np.float64]
 
@@ -37,6 +38,10 @@ class ShapeConfig:
             heights on a top is its area over this.
         ball_residual: a sphere is believed if its points lie within this many times the noise.
         ball_largest_m: and if its radius is at most this.
+        lifted_m: an object of which sides show, but nothing below this height, stands on another
+            one.
+        lifted_share: so does a ball of which nothing shows below this share of its top's height.
+        undercut_m: such an object goes on this far below what shows of it.
     """
 
     pixel_share: float = bounded(0.5, -2.0, 2.0)
@@ -46,6 +51,9 @@ class ShapeConfig:
     patch_px: float = bounded(60.0, 1.0, 10_000.0)
     ball_residual: float = bounded(2.0, 0.1, 100.0)
     ball_largest_m: float = bounded(0.06, 0.001, 1.0)
+    lifted_m: float = bounded(0.045, 0.0, 1.0)
+    lifted_share: float = bounded(0.66, 0.0, 1.0)
+    undercut_m: float = bounded(0.015, 0.0, 0.2)
 
 
 class Patch(Protocol):
@@ -68,7 +76,7 @@ class Patch(Protocol):
 
 
 def box_of(patches: Sequence[Patch], ball: bool, config: ShapeConfig) -> tuple[Array, float, Array]:
-    """The upright box of what one or more views show, down to the table.
+    """The upright box of what one or more views show, down to the table or to what it stands on.
 
     Args:
         patches: one for each view, none empty.
@@ -82,12 +90,31 @@ def box_of(patches: Sequence[Patch], ball: bool, config: ShapeConfig) -> tuple[A
     if ball:
         sphere = _sphere(patches, config)
         if sphere is not None:
-            (x, y), radius = sphere
-            return np.array([x, y, radius]), 0.0, np.full(3, 2.0 * radius)
+            centre, radius = sphere
+            return centre, 0.0, np.full(3, 2.0 * radius)
     middle, yaw, size = _rectangle(patches, config)
     top = max(top_of(patches, config), 0.001)
-    centre = np.array([middle[0], middle[1], 0.5 * top])
-    return centre, yaw, np.array([size[0], size[1], top])
+    base = base_of(patches, top, config)
+    centre = np.array([middle[0], middle[1], 0.5 * (base + top)])
+    return centre, yaw, np.array([size[0], size[1], top - base])
+
+
+def base_of(patches: Sequence[Patch], top_m: float, config: ShapeConfig) -> float:
+    """Height of what the object stands on, m; 0 for the table.
+
+    Cameras that look from the side see an object's sides nearly down to its foot. If sides show but
+    nothing low, it does not stand on the table, unless something as high hides all its foot.
+    """
+    low = _lowest(patches)
+    side_m = max(config.undercut_m, 3.0 * max(patch.noise_m for patch in patches))
+    return low - config.undercut_m if config.lifted_m < low < top_m - side_m else 0.0
+
+
+def _lowest(patches: Sequence[Patch]) -> float:
+    """Height, m, below which only 3 % of the points lie: a few may be another's."""
+    z = np.concatenate([patch.points[:, 2] for patch in patches])
+    few = len(z) * 3 // 100
+    return float(np.partition(z, few)[few])
 
 
 def top_of(patches: Sequence[Patch], config: ShapeConfig) -> float:
@@ -147,27 +174,33 @@ def _rectangle(patches: Sequence[Patch], config: ShapeConfig) -> tuple[Array, fl
 
 
 def _sphere(patches: Sequence[Patch], config: ShapeConfig) -> tuple[Array, float] | None:
-    """Middle (2,) and radius of a ball on the table; None if this is no ball."""
+    """Centre (3,) and radius of a ball on the table or on something; None if this is no ball."""
     points = np.concatenate([p.points[:: max(1, len(p.points) // 300)] for p in patches])
     points = points.astype(np.float64)
-    radius = max(0.5 * float(np.quantile(points[:, 2], 0.95)), 0.005)
+    top = float(np.quantile(points[:, 2], 0.95))
+    lowest = _lowest(patches)
+    lifted = lowest > config.lifted_share * top
+    # On the table the height is the radius, elsewhere one more unknown.
+    radius = max(top - lowest if lifted else 0.5 * top, 0.005)
     x, y = np.median(points[:, :2], axis=0)
+    z = top - radius if lifted else radius
     kept = np.ones(len(points), bool)
     for _ in range(6):
-        away = points - [x, y, radius]
+        away = points - [x, y, z]
         distance = np.maximum(np.linalg.norm(away, axis=1), 1e-6)
         residual = distance - radius
-        kept = np.abs(residual) < max(3.0 * float(np.median(np.abs(residual))), 0.002)
-        slope = np.column_stack([-away[:, :2] / distance[:, None], -away[:, 2] / distance - 1.0])[
-            kept
-        ]
-        square = slope.T @ slope + 1e-6 * np.eye(3)
+        kept = np.abs(residual) < max(3.0 * middle_of(np.abs(residual)), 0.002)
+        slope = -np.column_stack([away / distance[:, None], np.ones(len(away))])[kept]
+        if not lifted:
+            slope = np.column_stack([slope[:, :2], slope[:, 2] + slope[:, 3]])
+        square = slope.T @ slope + 1e-6 * np.eye(slope.shape[1])
         step = np.linalg.solve(square, -slope.T @ residual[kept])
-        x, y, radius = x + step[0], y + step[1], radius + step[2]
+        x, y, radius = x + step[0], y + step[1], radius + step[-1]
+        z = z + step[2] if lifted else radius
         if not 0.003 < radius < 2.0 * config.ball_largest_m:
             return None
     noise = max(p.noise_m for p in patches)
-    fits = float(np.median(np.abs(residual))) < 0.6745 * config.ball_residual * max(noise, 0.001)
-    if not fits or kept.mean() < 0.7 or radius > config.ball_largest_m:
+    fits = middle_of(np.abs(residual)) < 0.6745 * config.ball_residual * max(noise, 0.001)
+    if not fits or kept.mean() < 0.7 or radius > config.ball_largest_m or z < radius - 0.01:
         return None
-    return np.array([x, y]), float(radius)
+    return np.array([x, y, z]), float(radius)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -95,50 +96,60 @@ class GraspPlanner:
         """
         grid = look.height_map
         cells = np.argwhere(grid.height_m > self.config.min_height_m)
-        points = grid.origin_m + grid.resolution_m * cells
-        points = points[_on_an_object(look, points)]
-        if not len(points):
+        cells = cells[_on_an_object(look, grid.origin_m + grid.resolution_m * cells)]
+        if not len(cells):
             return []
-        if len(points) > self.config.points_n:
-            points = points[rng.choice(len(points), self.config.points_n, replace=False)]
+        if len(cells) > self.config.points_n:
+            cells = cells[rng.choice(len(cells), self.config.points_n, replace=False)]
         yaws = np.arange(self.config.yaws_n) * math.pi / self.config.yaws_n
         yaws = yaws + rng.uniform(0, math.pi / self.config.yaws_n)
-        p = np.repeat(points, len(yaws), axis=0)
-        yaw = np.tile(yaws, len(points))
         for depth_m in (self.config.depth_m, self.config.shallow_m):
-            candidates = self._spread(self._grips(grid, p, yaw, depth_m), look)
+            candidates = self._spread(self._grips(grid, cells, yaws, depth_m), look)
             if candidates:
                 break
         return candidates
 
-    def _grips(self, grid: HeightMap, p: Array, yaw: Array, depth_m: float) -> dict[str, Array]:
-        """Examine each (point, yaw); returns arrays of those that can be gripped."""
+    def _grips(
+        self, grid: HeightMap, cells: NDArray[np.int64], yaws: Array, depth_m: float
+    ) -> dict[str, Array]:
+        """Examine each of (n, 2) cells with each yaw; returns arrays of those to be gripped."""
         c = self.config
         step = grid.resolution_m
         half = 0.5 * self.gripper.max_opening_m + c.max_width_m / 2 + c.finger_thickness_m
         reach = math.ceil(half / step)
         t: Array = np.arange(-reach, reach + 1, dtype=np.float64) * step
         s = np.linspace(-0.5, 0.5, 5) * c.pad_width_m
-        along = np.column_stack([np.cos(yaw), np.sin(yaw)])  # x of the grasp frame
-        across = np.column_stack([np.sin(yaw), -np.cos(yaw)])  # y: the closing direction
+        along_of = np.column_stack([np.cos(yaws), np.sin(yaws)])  # x of the grasp frame
+        across_of = np.column_stack([np.sin(yaws), -np.cos(yaws)])  # y: the closing direction
         mid = len(t) // 2
         near = max(1, round(0.004 / step))
         tip = self.gripper.fingertip_beyond_tool_m
 
-        flat = grid.height_m.ravel()
-        core = flat[_cells(grid, p, along, across, s, t[mid - near : mid + near + 1])]
-        top = core.max(axis=(1, 2))
+        # The points are cells, so the same few steps lead from each to what its lines cross.
+        steps = np.rint(_line(along_of, across_of, s, t) / step).astype(np.int64)
+        margin = int(np.abs(steps).max(initial=0))
+        flat = np.pad(grid.height_m, margin, mode="edge").ravel()
+        breadth = grid.height_m.shape[1] + 2 * margin
+        offset = steps[..., 0] * breadth + steps[..., 1]
+        start = np.repeat((cells[:, 0] + margin) * breadth + cells[:, 1] + margin, len(yaws))
+        turn = np.tile(np.arange(len(yaws)), len(cells))
+
+        def read(values: NDArray[Any], lines: NDArray[np.int64]) -> NDArray[Any]:
+            lines = lines.take(turn, axis=0)
+            lines += start[:, None, None]
+            return values.take(lines)
+
+        top = read(flat, offset[:, :, mid - near : mid + near + 1]).max(axis=(1, 2))
         z_tool = np.maximum(top - depth_m, tip + c.floor_m)
         # The slice that the pads press on, a little above the tips.
         level = np.minimum(z_tool, np.maximum(top - 0.004, 0.5 * top))
         # Most are too wide already in the middle row: only the others are worth all rows.
-        middle = flat[_cells(grid, p, along, across, s[2:3], t)] > level[:, None, None]
+        middle = read(flat, offset[:, 2:3]) > level[:, None, None]
         left, right = _run_edges(middle, mid)
         narrow = (right - left + 1)[:, 0] * step <= c.max_width_m
-        p, along, across, yaw = p[narrow], along[narrow], across[narrow], yaw[narrow]
+        start, turn = start[narrow], turn[narrow]
         top, z_tool, level = top[narrow], z_tool[narrow], level[narrow]
-        cells = _cells(grid, p, along, across, s, t)  # (n, strip, line)
-        height = flat[cells]
+        height = read(flat, offset)  # (n, strip, line)
         column_top = height.max(axis=1)
         z_tip = z_tool - tip
         inside = height > level[:, None, None]
@@ -170,28 +181,28 @@ class GraspPlanner:
             & (side <= math.radians(c.max_side_deg))
         )
         keep = np.flatnonzero(ok)
-        offset = (centre[keep] - mid) * step
-        xy_grip = p[keep] + across[keep] * offset[:, None]
-        z_grip = z_tool[keep]
-        palm_ok = self._palm_clear(grid, xy_grip, along[keep], across[keep], z_grip)
-        keep, xy_grip, z_grip = keep[palm_ok], xy_grip[palm_ok], z_grip[palm_ok]
-        seen = grid.seen.ravel()
-        seen_share = np.array([seen[cells[k, :, lo[k] : hi[k] + 1]].mean() for k in keep])
+        at = np.column_stack(np.divmod(start[keep], breadth)) - margin
+        along, across, yaw = along_of[turn[keep]], across_of[turn[keep]], yaws[turn[keep]]
+        xy_grip = grid.origin_m + step * at + across * ((centre[keep] - mid) * step)[:, None]
+        palm_ok = self._palm_clear(grid, xy_grip, along, across, z_tool[keep])
+        keep, xy_grip, yaw = keep[palm_ok], xy_grip[palm_ok], yaw[palm_ok]
+        start, turn = start[keep], turn[keep]
+        between = (index >= lo[keep, None]) & (index <= hi[keep, None])
+        seen = read(np.pad(grid.seen, margin, mode="edge").ravel(), offset)
+        seen_share = (seen.sum(axis=1) * between).sum(axis=1) / (len(s) * between.sum(axis=1))
         known = seen_share >= c.least_seen
-        keep, xy_grip, z_grip, seen_share = (
-            values[known] for values in (keep, xy_grip, z_grip, seen_share)
-        )
+        keep, xy_grip, yaw = keep[known], xy_grip[known], yaw[known]
+        z_grip = z_tool[keep]
         return {
-            "x": xy_grip[:, 0] if len(keep) else np.zeros(0),
-            "y": xy_grip[:, 1] if len(keep) else np.zeros(0),
+            "xy": xy_grip,
             "z": z_grip,
-            "yaw": yaw[keep],
+            "yaw": yaw,
             "width": width[keep],
             "opening": opening[keep],
             "side": side[keep],
             "depth": np.minimum(top[keep] - (z_grip - tip), depth_m + tip),
             "fill": rows[keep] / len(s),
-            "seen": seen_share,
+            "seen": seen_share[known],
         }
 
     def _palm_clear(
@@ -211,10 +222,9 @@ class GraspPlanner:
     def _spread(self, found: dict[str, Array], look: Look) -> list[GraspCandidate]:
         """Score, then keep the best of each neighbourhood."""
         c = self.config
-        n = len(found["x"])
-        if not n:
+        xy, yaw = found["xy"], found["yaw"]
+        if not len(xy):
             return []
-        xy = np.column_stack([found["x"], found["y"]])
         owner, middle = _owners(look, xy)
         score = (
             1.0
@@ -226,18 +236,18 @@ class GraspPlanner:
             - c.unseen_weight * (1 - found["seen"])
         )
         chosen: list[int] = []
-        for i in np.argsort(-score):
-            if len(chosen) == c.keep_n:
-                break
-            if all(_apart(xy[i], found["yaw"][i], xy[j], found["yaw"][j]) for j in chosen):
-                chosen.append(int(i))
+        left = np.argsort(-score)
+        while len(left) and len(chosen) < c.keep_n:
+            best, left = int(left[0]), left[1:]
+            chosen.append(best)
+            left = left[_apart(xy[left], yaw[left], xy[best], yaw[best])]
         return [
             GraspCandidate(
                 Pose.from_matrix(
                     "world",
                     "grasp",
-                    grasp_rotation(float(found["yaw"][i])),
-                    (found["x"][i], found["y"][i], found["z"][i]),
+                    grasp_rotation(float(yaw[i])),
+                    (xy[i, 0], xy[i, 1], found["z"][i]),
                 ),
                 float(found["width"][i]),
                 float(found["opening"][i]),
@@ -249,21 +259,22 @@ class GraspPlanner:
         ]
 
 
+def _line(along: Array, across: Array, s: Array, t: Array) -> Array:
+    """``s * along + t * across``, (n, len(s), len(t), 2), of ``along, across`` (n, 2)."""
+    return along[:, None, None] * s[:, None, None] + across[:, None, None] * t[:, None]
+
+
 def _cells(
     grid: HeightMap, p: Array, along: Array, across: Array, s: Array, t: Array
-) -> NDArray[np.int32]:
+) -> NDArray[np.int64]:
     """Nearest cells, as flat indices (n, len(s), len(t)), of ``p + s * along + t * across``.
 
     ``p, along, across`` are (n, 2); what lies outside the map takes the nearest cell at its edge.
     """
-    index = []
-    for k, size in enumerate(grid.height_m.shape):
-        row = p[:, k, None] + along[:, k, None] * s
-        at = row[:, :, None] + (across[:, k, None] * t)[:, None, :]
-        at -= grid.origin_m[k]
-        at /= grid.resolution_m
-        index.append(np.clip(np.rint(at).astype(np.int32), 0, size - 1))
-    return index[0] * np.int32(grid.height_m.shape[1]) + index[1]
+    size = grid.height_m.shape
+    at = _line(along, across, s, t) + (p - grid.origin_m)[:, None, None]
+    i, j = np.moveaxis(np.rint(at / grid.resolution_m).astype(np.int64), -1, 0)
+    return np.asarray(np.clip(i, 0, size[0] - 1) * size[1] + np.clip(j, 0, size[1] - 1))
 
 
 def _run_edges(inside: NDArray[np.bool_], mid: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -278,12 +289,9 @@ def _run_edges(inside: NDArray[np.bool_], mid: int) -> tuple[NDArray[np.int64], 
 
 
 def _side_angle(
-    left: NDArray[np.int64],
-    right: NDArray[np.int64],
-    valid: NDArray[np.bool_],
-    s: Array,
+    left: NDArray[np.int64], right: NDArray[np.int64], valid: NDArray[np.bool_], s: Array,
     step: float,
-) -> Array:
+) -> Array:  # fmt: skip
     """(n,) rad: how far the worse of the two sides deviates from facing the closing direction."""
     weight = valid.astype(float)
     total = np.maximum(weight.sum(axis=1), 1.0)
@@ -309,19 +317,19 @@ def _owners(look: Look, xy: Array) -> tuple[NDArray[np.int64], Array]:
     cell = np.clip(cell, 0, np.array(labels.shape) - 1)
     label = labels[cell[:, 0], cell[:, 1]]
     middle = np.array(xy)
-    for k in range(1, count):
-        here = label == k
-        if here.any():
-            where = np.argwhere(labels == k)
-            weight = grid.height_m[where[:, 0], where[:, 1]]
-            mean = (where * weight[:, None]).sum(axis=0) / weight.sum()
-            middle[here] = grid.origin_m + grid.resolution_m * mean
+    # The mean of each heap's cells, weighted by height.
+    rows, columns = np.nonzero(mask)
+    heap, weight = labels[rows, columns], grid.height_m[rows, columns].astype(np.float64)
+    total = np.maximum(np.bincount(heap, weight, count), 1e-12)
+    mean = np.column_stack([np.bincount(heap, weight * k, count) / total for k in (rows, columns)])
+    held = label > 0
+    middle[held] = grid.origin_m + grid.resolution_m * mean[label[held]]
     owner = np.full(len(xy), -1)
     best = np.full(len(xy), np.inf)
     several = len(look.objects) > 1
     for obj in look.objects:
-        inside, distance = _in_footprint(obj, xy)
-        better = inside & (distance < best)
+        distance = np.linalg.norm(xy - obj.X_world_obj.position_m[:2], axis=1)
+        better = _in_footprint(obj, xy) & (distance < best)
         owner[better] = obj.object_id
         best[better] = distance[better]
         if several:
@@ -333,18 +341,19 @@ def _on_an_object(look: Look, xy: Array) -> NDArray[np.bool_]:
     """Which points lie on what was recognised as an object, rather than on clutter of the map."""
     on = np.zeros(len(xy), dtype=bool)
     for obj in look.objects:
-        on |= _in_footprint(obj, xy)[0]
+        on |= _in_footprint(obj, xy)
     return on
 
 
-def _in_footprint(obj: ObjectState, xy: Array) -> tuple[NDArray[np.bool_], Array]:
-    rotation = obj.X_world_obj.rotation
-    local = (xy - obj.X_world_obj.position_m[:2]) @ rotation[:2, :2]
-    inside = np.asarray((np.abs(local) <= 0.5 * obj.dimensions_m[:2] + 0.01).all(axis=1))
-    return inside, np.linalg.norm(local, axis=1)
+def _in_footprint(obj: ObjectState, xy: Array) -> NDArray[np.bool_]:
+    """Which of (n, 2) m lie on an object or at most 1 cm beside it."""
+    u, v = obj.X_world_obj.rotation[:2, :2].T @ (xy - obj.X_world_obj.position_m[:2]).T
+    half = 0.5 * obj.dimensions_m[:2] + 0.01
+    return np.asarray((np.abs(u) <= half[0]) & (np.abs(v) <= half[1]))
 
 
-def _apart(xy_a: Array, yaw_a: float, xy_b: Array, yaw_b: float) -> bool:
-    """Whether two grips differ enough to be worth trying both."""
-    turn = abs((yaw_a - yaw_b + math.pi / 2) % math.pi - math.pi / 2)
-    return bool(np.linalg.norm(xy_a - xy_b) > 0.012 or turn > math.radians(20))
+def _apart(xy: Array, yaw: Array, xy_best: Array, yaw_best: float) -> NDArray[np.bool_]:
+    """Which of (n, 2) m and (n,) rad grips differ enough from another to be worth trying too."""
+    turn = np.abs((yaw - yaw_best + math.pi / 2) % math.pi - math.pi / 2)
+    far = np.hypot(xy[:, 0] - xy_best[0], xy[:, 1] - xy_best[1]) > 0.012
+    return np.asarray(far | (turn > math.radians(20)))

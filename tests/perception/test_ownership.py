@@ -102,3 +102,15 @@ def test_nothing_is_owned_without_detections_or_outside_the_image():
     owner, spans = _owners([(disc, 0.04, RED)], [(400.0, 400.0, 10.0, 10.0)])
     assert (owner == -1).all()
     assert owner[spans[0]].size == 0
+
+
+def test_an_undetected_thing_that_fills_a_corner_of_a_box_is_not_part_of_it():
+    # A bar across its box, and a crate, mostly outside, that reaches far into the box's corner.
+    v, u = np.mgrid[:ROWS, :COLUMNS]
+    bar = (np.abs((v - 60) - (u - 80)) < 7) & (u > 55) & (u < 105)
+    crate = (u - v > 31) & (u > 83) & (v < 77) & (u < 125) & (v > 5)
+    box = [(55.0, 35.0, 50.0, 50.0)]
+    owner, _ = _owners([(bar, 0.033, RED), (crate, 0.09, BLUE)], box)
+    mine = owner == 0
+    assert (mine & bar).sum() > 0.95 * bar.sum()
+    assert (mine & crate).sum() < 0.03 * bar.sum()

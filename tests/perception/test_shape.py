@@ -124,3 +124,34 @@ def test_where_two_rectangles_are_about_as_small_noise_does_not_move_the_middle(
         return np.linalg.norm(np.std(middles, axis=0))
 
     assert spread(0.01) < 0.6 * spread(0.0001)
+
+
+def _sides(size, base_m, step_m=0.002):
+    """Points on top of a box and on the side that faces -x, from ``base_m`` up."""
+    top = _block((size[0], size[1], base_m + size[2]))
+    y, z = np.meshgrid(
+        np.arange(-size[1] / 2, size[1] / 2, step_m), np.arange(base_m, base_m + size[2], step_m)
+    )
+    side = np.column_stack([np.full(y.size, 0.5 - size[0] / 2), y.ravel(), z.ravel()])
+    return np.concatenate([top, side])
+
+
+def test_a_box_on_another_object_does_not_reach_down_to_the_table():
+    size = (0.06, 0.04, 0.05)
+    centre, _, found = box_of([View(_sides(size, 0.07)[:, :3])], False, CONFIG)
+    assert centre[2] == pytest.approx(0.07 + 0.025, abs=0.008)
+    assert found[2] == pytest.approx(0.05, abs=0.016)
+    centre, _, found = box_of([View(_sides((*size[:2], 0.12), 0.0))], False, CONFIG)
+    assert centre[2] == pytest.approx(0.06, abs=0.002)
+    assert found[2] == pytest.approx(0.12, abs=0.004)
+
+
+def test_a_ball_on_another_object_is_as_large_as_it_is():
+    rng = np.random.default_rng(1)
+    way = rng.normal(size=(4000, 3))
+    way /= np.linalg.norm(way, axis=1, keepdims=True)
+    seen = way[(way[:, 2] > -0.4) & (way[:, 0] > -0.5)]
+    points = np.array([0.5, 0.1, 0.085]) + 0.025 * seen + rng.normal(0, 0.001, seen.shape)
+    centre, _, size = box_of([View(points, 0.001)], True, CONFIG)
+    np.testing.assert_allclose(centre, [0.5, 0.1, 0.085], atol=0.002)
+    np.testing.assert_allclose(size, 0.05, atol=0.004)
