@@ -176,8 +176,9 @@ def quantize(
         "percentile": CalibrationMethod.Percentile,
         "entropy": CalibrationMethod.Entropy,
     }
-    # The histograms are filled four images at a time: activations of all would take gigabytes.
-    options = {"CalibMaxIntermediateOutputs": 4, "CalibPercentile": config.percentile}
+    # Histograms are filled image by image (the name is ONNX Runtime's, it does so for all): images
+    # differ in how many boxes they have, and activations of all at once would take gigabytes.
+    options = {"CalibStridedMinMax": 1, "CalibPercentile": config.percentile}
     # They are announced on standard output, which belongs to --json.
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         prepared, draft = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
@@ -242,10 +243,18 @@ class _Reader:
     """Feeds calibration images to onnxruntime one by one."""
 
     def __init__(self, images: Sequence[NDArray[np.float32]]) -> None:
-        self._images: Iterator[NDArray[np.float32]] = iter(images)
+        self._images = images
+        self.set_range(0, len(images))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Only these images come next."""
+        self._next: Iterator[NDArray[np.float32]] = iter(self._images[start_index:end_index])
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        image = next(self._images, None)
+        image = next(self._next, None)
         return None if image is None else {str(INPUT["name"]): image}
 
 

@@ -36,7 +36,7 @@ from perception.training.train import DetectorTrainConfig, train  # noqa: E402
 
 # Small enough for seconds, whole in kind.
 NETWORK = NetworkConfig(
-    stage_channels=(16, 16, 32, 32), pyramid_channels=16, head_channels=32, proposals=30
+    stage_channels=(16, 16, 32, 32), pyramid_channels=16, head_channels=32, proposals=30, doubtful=0.3
 )
 CONFIG = DetectorTrainConfig(
     epochs=6, batch=4, warmup_steps=4, learning_rate=3e-3, threads=1, precision="fp32",
