@@ -68,6 +68,7 @@ def train(
     validation: Path | str | None = None,
     progress: Callable[[dict[str, Any]], None] | None = None,
     stop_after_s: float | None = None,
+    initial: Path | None = None,
 ) -> Path | None:
     """Trains the detector and leaves ``weights.pt``, ``config.json``, ``metrics.jsonl`` in ``out``.
 
@@ -81,6 +82,7 @@ def train(
         validation: COCO set to measure on, from objects that are not trained on.
         progress: called with the metrics of each epoch, and every 20 steps with ``loss`` alone.
         stop_after_s: stop at the first epoch's end after this time; a later call resumes.
+        initial: weights to start from where there is no checkpoint.
 
     Returns:
         The path of the weights, or None where ``stop_after_s`` came first.
@@ -104,6 +106,9 @@ def train(
     network = build_network(config.network).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), config.learning_rate)
     first = _resume(out, config, network, optimizer)
+    if initial is not None and not (out / CHECKPOINT).is_file():
+        state = torch.load(initial, map_location="cpu", weights_only=True)
+        network.load_state_dict(state["network"])
     write_bytes(out / "config.json", json.dumps(as_dict(config), indent=2).encode())
     samples = DetectionData(training)
     for epoch in range(first, config.epochs):
