@@ -266,9 +266,7 @@ class SceneMaker:
             ("wrist", WRIST, wrist),
         ]
 
-    # Another look changes these.
-
-    def _light(self, rng: np.random.Generator) -> Light:
+    def _light(self, rng: np.random.Generator) -> Light:  # another look changes these three
         return looks.random_light(rng)
 
     def _style(self, rng: np.random.Generator) -> looks.Style:

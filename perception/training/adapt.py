@@ -36,6 +36,8 @@ from perception.training.pseudo import PseudoConfig, write_pseudo_set
 from perception.training.train import WEIGHTS, DetectorTrainConfig, train
 
 FIGURES, RUN = "adapt.json", "run.json"
+# Images from which batch norms take their statistics; more change nothing.
+_STATISTICS = 160
 _COUNTED = ("frames", "labels", "unknown", "restyled", "replayed")
 
 Say = Callable[[str], None]
@@ -46,9 +48,9 @@ class AdaptConfig:
     """How a detector adapts.
 
     Attributes:
-        rounds: of judging the frames and training on the verdicts; each is judged by the last
-            one's detector.
-        recalibrate: whether batch norms take their statistics from the frames before anything else.
+        rounds: of judging the frames and training on the verdicts. The detector as it is judges
+            first, on repaired frames; then each round's judges for the next, on frames as they are.
+        recalibrate: whether training starts with batch norms that have seen the frames.
         seed: of draws, order and augmentation.
         threads: that torch may use.
         pseudo: how frames are judged.
@@ -60,14 +62,14 @@ class AdaptConfig:
         int8: how the result is quantized.
     """
 
-    rounds: int = bounded(2, 1, 20)
+    rounds: int = bounded(1, 1, 20)
     recalibrate: bool = True
     seed: int = bounded(0, 0, None)
     threads: int = bounded(1, 1, 256)
     pseudo: PseudoConfig = field(default_factory=PseudoConfig)
-    epochs: int = bounded(3, 1, 1000)
+    epochs: int = bounded(4, 1, 1000)
     batch: int = bounded(8, 1, 256)
-    learning_rate: float = bounded(1.5e-4, 1e-7, 1.0)
+    learning_rate: float = bounded(2.5e-4, 1e-7, 1.0)
     warmup_steps: int = bounded(30, 0, 100_000)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     int8: QuantizeConfig = field(default_factory=QuantizeConfig)
@@ -126,7 +128,8 @@ def adapt_detector(
     rounds = []
     for number in range(1, config.rounds + 1):
         folder = out / f"round_{number}"
-        rounds.append(_judged(current, sets, folder, number, config, say))
+        judge = source if number == 1 else current
+        rounds.append(_judged(judge, sets, folder, number, config, say))
         current = _trained(current, start, folder, number, config, say)
     files = _exported(current, out, config, git_commit, say)
     result: dict[str, Any] = {"rounds": rounds, **files}
@@ -266,7 +269,7 @@ def _recalibrated(
         if config.recalibrate:
             say(f"recalibrate: batch norms see {len(frames)} frames")
             rng = np.random.default_rng(config.seed)
-            order = rng.permutation(len(frames))[:400]
+            order = rng.permutation(len(frames))[:_STATISTICS]
             images = [torch.from_numpy(network_input(frames.frame(int(i)))) for i in order]
             recalibrate(weights.network, weights.network.backbone, images)
         _save(weights, path)
@@ -274,7 +277,7 @@ def _recalibrated(
 
 
 def _judged(
-    current: Path, sets: Sets, folder: Path, number: int, config: AdaptConfig, say: Say
+    weights: Path, sets: Sets, folder: Path, number: int, config: AdaptConfig, say: Say
 ) -> dict[str, int]:
     data = folder / "data"
     if not (data / coco.INSTANCES).exists():
@@ -287,11 +290,12 @@ def _judged(
         folder.mkdir(parents=True, exist_ok=True)
         # ONNX Runtime is faster than torch, and whatever was exported can judge.
         judge = OnnxDetector(
-            export_fp32(load_weights(current), folder / "judge.onnx"), config.threads
+            export_fp32(load_weights(weights), folder / "judge.onnx"), config.threads
         )
         write_pseudo_set(
-            data, judge.run, sets.frames, sets.replay, config.pseudo, config.seed + number, tell
-        )
+            data, judge.run, sets.frames, sets.replay, config.pseudo, config.seed + number, tell,
+            repair=number == 1,
+        )  # fmt: skip
     info = coco.read(data).info
     return {key: int(info[key]) for key in _COUNTED}
 

@@ -17,6 +17,7 @@ from perception.coco import CocoDataset, CocoWriter, DatasetError
 from perception.detector import network_input
 from perception.precision import Found
 from perception.training.agreement import AgreementConfig, Run, agreed
+from perception.training.restyle import repaired, restyled
 from robot.errors import SensorError
 from robot.types import RgbdFrame
 
@@ -45,7 +46,7 @@ class PseudoConfig:
         agreement: how the detector is asked.
     """
 
-    sure: float = bounded(0.6, 0.0, 1.0)
+    sure: float = bounded(0.7, 0.0, 1.0)
     doubtful: float = bounded(0.15, 0.0, 1.0)
     standing_m: float = bounded(0.010, 0.0, 0.2)
     standing_noise: float = bounded(4.0, 0.0, 100.0)
@@ -53,7 +54,7 @@ class PseudoConfig:
     widest_m: float = bounded(0.16, 0.0, 2.0)
     least_px: int = bounded(60, 1, 100_000)
     same_place_m: float = bounded(0.025, 0.0, 1.0)
-    restyled: float = bounded(1.0, 0.0, 100.0)
+    restyled: float = bounded(2.0, 0.0, 100.0)
     replayed: float = bounded(0.5, 0.0, 100.0)
     agreement: AgreementConfig = AgreementConfig()
 
@@ -75,15 +76,26 @@ class Judged:
     unknown: NDArray[np.float32]
 
 
-def judge(run: Run, frames: Sequence[RgbdFrame], config: PseudoConfig) -> list[Judged]:
-    """Labels for the views of one scene; a view without any depth gets none."""
+def judge(
+    run: Run, frames: Sequence[RgbdFrame], config: PseudoConfig, repair: bool = True
+) -> list[Judged]:
+    """Labels for the views of one scene; a view without any depth gets none.
+
+    Args:
+        run: the detector that judges.
+        frames: the views.
+        config: how.
+        repair: whether it sees ``repaired`` frames: a detector that does not know the new look
+            does better on them, one that does has learned from frames as they are.
+    """
     asked: list[Found] = []
     heights: list[NDArray[np.float32]] = []
     stand: list[NDArray[np.bool_]] = []
     places: list[NDArray[np.float32]] = []
     for frame in frames:
         try:
-            found = agreed(run, network_input(frame), config.agreement)
+            shown = repaired(frame) if repair else frame
+            found = agreed(run, network_input(shown), config.agreement)
         except SensorError:
             found = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
         cloud = clean(frame, CloudConfig())
@@ -203,6 +215,7 @@ def write_pseudo_set(
     config: PseudoConfig,
     seed: int,
     progress: Progress | None = None,
+    repair: bool = True,
 ) -> dict[str, int]:
     """Writes the COCO set to train on: judged frames, and labelled images to replay.
 
@@ -215,6 +228,7 @@ def write_pseudo_set(
         config: how frames are judged.
         seed: of the draw.
         progress: called with (images done, images in all).
+        repair: as for :func:`judge`.
 
     Returns:
         Numbers of ``frames``, ``labels``, ``unknown`` places, ``restyled`` and ``replayed`` images.
@@ -227,7 +241,7 @@ def write_pseudo_set(
     total = len(frames) + (sum(_shares(len(frames), len(replay), config)) if replay else 0)
     for scene, indices in enumerate(frames.scenes()):
         views = [frames.frame(index) for index in indices]
-        for frame, judged in zip(views, judge(run, views, config), strict=True):
+        for frame, judged in zip(views, judge(run, views, config, repair), strict=True):
             rows = [
                 {"bbox": _inside(box, frame), "category_id": int(label), "iscrowd": 0,
                  "area": float(box[2] * box[3]), "score": float(score)}
