@@ -32,12 +32,14 @@ from perception.training.export import (
     export_fp32,
     load_weights,
 )
-from perception.training.pseudo import PseudoConfig, write_pseudo_set
+from perception.training.pseudo import PseudoConfig, certain_part, write_pseudo_set
 from perception.training.train import WEIGHTS, DetectorTrainConfig, train
 
 FIGURES, RUN = "adapt.json", "run.json"
 # Images from which batch norms take their statistics; more change nothing.
 _STATISTICS = 160
+# Images that choose how to quantize.
+_CHOOSING = 100
 _COUNTED = ("frames", "labels", "unknown", "restyled", "replayed")
 
 Say = Callable[[str], None]
@@ -58,6 +60,8 @@ class AdaptConfig:
         batch: images a step.
         learning_rate: of a round, at its highest.
         warmup_steps: over which it rises.
+        keep: share of the first weights in the average with the last ones that is the result: the
+            old look gains much by it, the new one loses little.
         augment: changes of the images, those of replayed ones included.
         int8: how the result is quantized.
     """
@@ -71,6 +75,7 @@ class AdaptConfig:
     batch: int = bounded(8, 1, 256)
     learning_rate: float = bounded(2.5e-4, 1e-7, 1.0)
     warmup_steps: int = bounded(30, 0, 100_000)
+    keep: float = bounded(0.3, 0.0, 1.0)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     int8: QuantizeConfig = field(default_factory=QuantizeConfig)
 
@@ -131,7 +136,7 @@ def adapt_detector(
         judge = source if number == 1 else current
         rounds.append(_judged(judge, sets, folder, number, config, say))
         current = _trained(current, start, folder, number, config, say)
-    files = _exported(current, out, config, git_commit, say)
+    files = _exported(current, start, out, config, git_commit, say)
     result: dict[str, Any] = {"rounds": rounds, **files}
     before = out / "before_fp32.onnx"
     for name, data in (("new_look", sets.labelled), ("old_look", sets.old)):
@@ -169,6 +174,18 @@ def recalibrate(network: nn.Module, backbone: nn.Module, images: list[torch.Tens
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
+
+
+@torch.no_grad()
+def average(network: nn.Module, first: nn.Module, keep: float) -> None:
+    """Moves a network's weights and statistics by ``keep`` of the way back to those of ``first``.
+
+    M. Wortsman et al., "Robust fine-tuning of zero-shot models", 2022.
+    """
+    back = first.state_dict()
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(back[name], keep)
 
 
 def found_by(detector: OnnxDetector, data: CocoDataset) -> list[Found]:
@@ -321,13 +338,17 @@ def _trained(
 
 
 def _exported(
-    current: Path, out: Path, config: AdaptConfig, git_commit: str, say: Say
+    current: Path, start: Weights, out: Path, config: AdaptConfig, git_commit: str, say: Say
 ) -> dict[str, Any]:
     weights, int8, fp32 = out / WEIGHTS, out / "detector.onnx", out / "detector_fp32.onnx"
     if not (weights.exists() and int8.exists() and fp32.exists()):
-        _save(load_weights(current), weights)
+        last = load_weights(current)
+        average(last.network, start.network, config.keep)
+        _save(last, weights)
+        data = coco.read(current.parent / "data")
+        # Trained on, but good enough to choose the quantization and the least score.
         files = export_detector(
-            weights, out, coco.read(current.parent / "data"), config.int8, git_commit
+            weights, out, data, config.int8, git_commit, certain_part(data, _CHOOSING)
         )
         say(f"export: int8 file of {files['int8_bytes'] / 1e6:.1f} MB")
     return {"weights": str(weights), "fp32": str(fp32), "int8": str(int8)}

@@ -265,6 +265,16 @@ def write_pseudo_set(
     return count
 
 
+def certain_part(data: CocoDataset, most: int) -> CocoDataset | None:
+    """Of what ``write_pseudo_set`` wrote, images of the new look whose labels are certain.
+
+    These are the restyled ones, ``most`` of them spread evenly; None where there is none.
+    """
+    first, count = int(data.info["frames"]), int(data.info["restyled"])
+    images = data.images[first : first + count][:: max(1, count // most)]
+    return replace(data, images=images) if images else None
+
+
 def _shares(frames: int, replay: int, config: PseudoConfig) -> tuple[int, int]:
     """How many labelled images are restyled, and how many stay as they are."""
     styled = min(round(config.restyled * frames), replay)

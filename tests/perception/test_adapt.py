@@ -21,6 +21,7 @@ from perception.training.adapt import (  # noqa: E402
     AdaptConfig,
     Sets,
     adapt_detector,
+    average,
     recalibrate,
 )
 from perception.training.agreement import agreed, merged  # noqa: E402
@@ -29,11 +30,12 @@ from perception.training.network import NetworkConfig, build_network  # noqa: E4
 from perception.training.pseudo import (  # noqa: E402
     Judged,
     PseudoConfig,
+    certain_part,
     judge,
     painted,
     write_pseudo_set,
 )
-from perception.training.restyle import depth_gain, grain, restyled  # noqa: E402
+from perception.training.restyle import depth_gain, grain, repaired, restyled  # noqa: E402
 from perception.training.train import DetectorTrainConfig, train  # noqa: E402
 
 CLASSES = ("box", "cylinder", "ball", "irregular")
@@ -185,6 +187,32 @@ def test_batch_norms_take_the_statistics_of_new_images():
     assert not norm.training
 
 
+def test_weights_are_averaged_with_the_first_ones():
+    torch.manual_seed(0)
+    first, last = build_network(NETWORK), build_network(NETWORK)
+    first.backbone.stem[1].running_mean.fill_(2.0)
+    a, b = (n.backbone.stem[0].weight.detach().clone() for n in (first, last))
+    average(last, first, 0.25)
+    torch.testing.assert_close(last.backbone.stem[0].weight.detach(), 0.25 * a + 0.75 * b)
+    assert last.backbone.stem[1].running_mean.tolist() == [0.5] * 8
+    torch.testing.assert_close(first.backbone.stem[0].weight.detach(), a)
+
+
+def test_what_is_lost_at_an_edge_comes_back_on_its_own_side():
+    frame, _ = look(BLOCKS)
+    edge = np.zeros((240, 320), bool)
+    jump = np.abs(np.diff(frame.depth_m, axis=1)) > 0.02
+    edge[:, 1:] |= jump
+    edge[:, :-1] |= jump
+    worse = np.where(edge, np.float32(0.0), frame.depth_m * np.float32(1.02))
+    better = repaired(replace(frame, depth_m=worse)).depth_m
+    assert edge.sum() > 100
+    assert np.quantile(np.abs(better - frame.depth_m)[edge], 0.8) < 0.01
+    assert np.abs(better - frame.depth_m)[~edge].max() < 0.002
+    empty = replace(frame, depth_m=np.zeros_like(frame.depth_m))
+    assert repaired(empty) is empty
+
+
 def test_the_difference_of_two_detectors_is_judged_on_the_same_scenes(tmp_path):
     data = written(tmp_path / "set", 3)
     truth = [data.boxes(int(entry["id"])) for entry in data.images]
@@ -253,6 +281,23 @@ def test_labels_of_the_frames_are_not_read(weights, tmp_path):
         write_pseudo_set(tmp_path / f"out{number}", run, frames, None, TINY.pseudo, seed=0)
     first, second = (coco.read(tmp_path / f"out{n}") for n in range(2))
     assert first.annotations == second.annotations
+    assert certain_part(first, 10) is None
+
+
+def test_restyled_images_are_the_certain_part(weights, tmp_path):
+    frames = written(tmp_path / "frames", 2, dark, labelled=False)
+    replay = written(tmp_path / "replay", 4)
+    run = OnnxDetector(export_fp32(load_weights(weights), tmp_path / "judge.onnx")).run
+    config = PseudoConfig(restyled=1.0, replayed=0.5)
+    count = write_pseudo_set(tmp_path / "out", run, frames, replay, config, seed=0)
+    assert (count["frames"], count["restyled"], count["replayed"]) == (4, 4, 2)
+    data = coco.read(tmp_path / "out")
+    part = certain_part(data, 2)
+    assert [entry["id"] for entry in part.images] == [5, 7]
+    for index in range(2):
+        assert len(part.boxes(int(part.images[index]["id"])).labels) == 2
+        red, _, blue = part.frame(index).rgb.mean(axis=(0, 1))
+        assert red > 1.5 * blue
 
 
 def test_sets_that_do_not_fit_are_refused_before_anything_is_written(weights, tmp_path):
