@@ -249,6 +249,10 @@ class CocoWriter:
         }
         return self.add_entry(entry, labels)
 
+    def add_unlabelled(self, frame: RgbdFrame, scene: int) -> dict[str, Any]:
+        """As ``add``, of a frame of which nobody knows what it shows."""
+        return self.add(frame, np.zeros(frame.depth_m.shape, np.uint8), [], scene)
+
     def add_entry(self, entry: dict[str, Any], labels: list[dict[str, Any]]) -> dict[str, Any]:
         """Keeps an entry whose files are already written, with a new id, and its labels."""
         entry = {**entry, "id": len(self.images) + 1}

@@ -202,6 +202,27 @@ def precision_intervals(
     return {"ap": scene_interval(ap, count), "ap50": scene_interval(ap50, count)}
 
 
+def precision_difference(
+    truth: Sequence[Boxes], before: Sequence[Found], after: Sequence[Found], scene: Sequence[int]
+) -> list[float] | None:
+    """95 % interval of how much better ``ap`` is after than before, on the same images.
+
+    Args:
+        truth: labels, image by image.
+        before, after: detections of two detectors, image by image.
+        scene: as for :func:`precision_intervals`.
+    """
+    matches = Matches.of(truth, before), Matches.of(truth, after)
+    of_image = np.asarray(scene, np.int64)
+    count = int(of_image.max()) + 1 if len(of_image) else 0
+
+    def gain(weights: Weights) -> float | None:
+        first, second = (one.precision(weights[of_image]) for one in matches)
+        return None if first is None or second is None else float((second - first).mean())
+
+    return scene_interval(gain, count)
+
+
 def _matched(
     truth: Boxes, boxes: NDArray[np.float32], scores: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:

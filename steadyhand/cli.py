@@ -32,7 +32,18 @@ app.add_typer(bench_app, name="bench")
 
 
 def _register() -> None:
-    from steadyhand import bench, demos, evaluate, export, look, run, scenes, train, verify
+    from steadyhand import (
+        adapt,
+        bench,
+        demos,
+        evaluate,
+        export,
+        look,
+        run,
+        scenes,
+        train,
+        verify,
+    )
 
     app.command("run")(run.run)
     app.command("look")(look.look)
@@ -42,6 +53,7 @@ def _register() -> None:
     demos_app.command("record")(demos.record)
     demos_app.command("info")(demos.info)
     train_app.command("detector")(train.detector)
+    train_app.command("adapt")(adapt.adapt)
     train_app.command("scorer")(train.scorer)
     train_app.command("bc")(train.bc)
     train_app.command("ppo")(train.ppo)

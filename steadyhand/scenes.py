@@ -17,16 +17,21 @@ def scenes(
         str, typer.Option(help="train, validation, test, primitives or a glob.")
     ] = "train",
     count: Annotated[int, typer.Option(min=1, help="Scenes; each gives two images.")] = 100,
+    look: Annotated[
+        str,
+        typer.Option(help="own, as in training, or shifted: a dark hall, a cheaper camera."),
+    ] = "own",
     seed: Seed = 0,
     workers: Workers = CORES,
     json: Json = False,
 ) -> None:
     """Render annotated scenes (COCO, depth, masks) and a contact sheet of them."""
-    from envs.synthesis.scenes import generate, scene_models
+    from envs.synthesis.scenes import generate, look_config, scene_models
     from perception import coco
     from perception.contact_sheet import contact_sheet
 
     scene_models(objects)  # what is wrong with the objects is said before a folder is made
+    config = look_config(look)
     began = time.monotonic()
     with progress(f"scenes of {objects} objects", count) as bar:
         generate(
@@ -34,7 +39,8 @@ def scenes(
             objects,
             count,
             seed,
-            workers=workers,
+            config,
+            workers,
             progress=lambda done, _: bar.update(bar.task_ids[0], completed=done),
         )
     dataset = coco.read(out)
@@ -49,6 +55,7 @@ def scenes(
         "objects": len(labels) - crowds,
         "iscrowd": crowds,
         "objects_set": objects,
+        "look": look,
         "seed": seed,
         "scenes_hash": dataset.info["scenes_hash"],
         "contact_sheet": str(sheet),

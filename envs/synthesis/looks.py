@@ -175,4 +175,8 @@ class Style:
                     base = np.percentile(rgb[region], 95, axis=0).astype(np.float32) / 255.0
                     repaint(rgb, region, base, self.things[body % 6], points)
         fill_background(rgb, bodies < 0, self.floor)
+        return self.expose(rgb, rng)
+
+    def expose(self, rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """What the camera makes of it."""
         return expose(rgb, rng)

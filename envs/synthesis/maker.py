@@ -169,11 +169,11 @@ class SceneMaker:
                 world.colour(body, [*looks.random_colour(rng).tolist(), 1.0])
         arm_rad = self._arm_pose(rng)
         self.move_arm(arm_rad)
-        light = Light() if plain else looks.random_light(rng)
+        light = Light() if plain else self._light(rng)
         hard = self._physics["hard" if rng.random() < config.hard_share else "nominal"]
         things = [body for body in world.bodies if body not in distractors]
         instances = {body: i for i, body in enumerate(things, start=1)}
-        return Setting(instances, arm_rad, light, hard, None if plain else looks.Style(rng))
+        return Setting(instances, arm_rad, light, hard, None if plain else self._style(rng))
 
     def move_arm(self, joints_rad: NDArray[np.float64]) -> None:
         """Puts the arm, and with it the wrist camera, at (7,) rad without physics."""
@@ -266,6 +266,21 @@ class SceneMaker:
             ("wrist", WRIST, wrist),
         ]
 
+    def _light(self, rng: np.random.Generator) -> Light:  # another look changes these three
+        return looks.random_light(rng)
+
+    def _style(self, rng: np.random.Generator) -> looks.Style:
+        return looks.Style(rng)
+
+    def _measured(
+        self,
+        exact_m: NDArray[np.float32],
+        intrinsics: CameraIntrinsics,
+        setting: Setting,
+        rng: np.random.Generator,
+    ) -> NDArray[np.float32]:
+        return noisy_depth(exact_m, intrinsics, setting.physics.depth_noise, rng)
+
     def _truth(self, body: int, instance: int) -> dict[str, Any]:
         model = self.world.bodies[body].model
         centre, yaw, dims = oriented_box(vertices(self.world, body))
@@ -297,7 +312,7 @@ class SceneMaker:
         actual = Pose.from_matrix("world", name, rotation, eye)
         if setting.style is not None:
             rgb = setting.style.apply(rgb, exact, bodies, self.world, intrinsics, actual, rng)
-        depth = noisy_depth(exact, intrinsics, setting.physics.depth_noise, rng)
+        depth = self._measured(exact, intrinsics, setting, rng)
         mask = np.zeros(bodies.shape, np.uint8)
         labels = []
         for body, truth in truths.items():

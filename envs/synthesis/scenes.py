@@ -7,31 +7,59 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from configs.load import as_dict, digest, find, load
 from envs.objects import CLASSES
 from envs.synthesis.maker import VIEWS, SceneMaker, ScenesConfig, scene_models
 from envs.synthesis.scene import Scene, View
+from envs.synthesis.shifted import ShiftedConfig, ShiftedMaker
 from perception.coco import CocoWriter, DatasetError, write_bytes
+from robot.errors import ConfigError
 
 __all__ = [
     "VIEWS",
     "Scene",
     "SceneMaker",
     "ScenesConfig",
+    "ShiftedConfig",
     "View",
     "generate",
+    "look_config",
+    "maker_of",
     "scene_models",
     "scene_stream",
 ]
+
+
+Look = Literal["own", "shifted"]
+
+
+def look_config(look: str) -> ScenesConfig:
+    """The frozen distribution of a look: ``own``, or ``shifted`` (see ``ShiftedConfig``).
+
+    Raises:
+        ConfigError: there is no such look.
+    """
+    if look not in get_args(Look):
+        raise ConfigError(f"look: expected {' or '.join(get_args(Look))}, got {look!r}")
+    if look == "shifted":
+        return load(ShiftedConfig, find("protocol", "scenes_shifted"))
+    return load(ScenesConfig, find("protocol", "scenes"))
+
+
+def maker_of(config: ScenesConfig, objects: str, seed: int) -> SceneMaker:
+    """The maker that suits a distribution."""
+    if isinstance(config, ShiftedConfig):
+        return ShiftedMaker(config, objects, seed)
+    return SceneMaker(config, objects, seed)
 
 
 def scene_stream(
     objects: str, count: int, seed: int, config: ScenesConfig | None = None
 ) -> Iterator[Scene]:
     """``count`` scenes one after the other, in memory; nothing is written."""
-    maker = SceneMaker(config or load(ScenesConfig, find("protocol", "scenes")), objects, seed)
+    maker = maker_of(config or look_config("own"), objects, seed)
     try:
         for number in range(count):
             yield maker.scene(number)
@@ -66,7 +94,7 @@ def generate(
         DatasetError: the folder holds another set, or the disk refuses.
     """
     root = Path(root)
-    config = config or load(ScenesConfig, find("protocol", "scenes"))
+    config = config or look_config("own")
     shards = root / "scenes"
     shards.mkdir(parents=True, exist_ok=True)
     info = {"objects": objects, "seed": seed, "scenes_hash": digest(config)}
@@ -123,7 +151,7 @@ def _claim(path: Path, info: dict[str, Any]) -> None:
 def _write_scenes(
     root: str, objects: str, seed: int, config: ScenesConfig, numbers: list[int]
 ) -> Iterator[int]:
-    maker = SceneMaker(config, objects, seed)
+    maker = maker_of(config, objects, seed)
     try:
         for number in numbers:
             writer = CocoWriter(root, CLASSES)

@@ -85,6 +85,7 @@ def train(
     validation: Path | str | None = None,
     progress: Progress | None = None,
     stop_after_s: float | None = None,
+    initial: Path | None = None,
 ) -> Path | None:
     """Trains the detector and leaves ``weights.pt``, ``config.json``, ``metrics.jsonl`` in ``out``.
 
@@ -99,6 +100,7 @@ def train(
         validation: COCO set to measure on, from objects that are not trained on.
         progress: called with the metrics of each epoch, and every 20 steps with ``loss`` alone.
         stop_after_s: stop at the first epoch's end after this time; a later call resumes.
+        initial: weights to start from where there is no checkpoint.
 
     Returns:
         The path of the weights, or None where ``stop_after_s`` came first.
@@ -124,8 +126,12 @@ def train(
     torch.manual_seed(config.seed)
     network = build_network(config.network).to(memory_format=torch.channels_last)
     network.to(computing.device)
-    if config.backbone_weights and not (out / CHECKPOINT).is_file():
-        load_backbone(network.backbone, config.backbone_weights)
+    if not (out / CHECKPOINT).is_file():
+        if config.backbone_weights:
+            load_backbone(network.backbone, config.backbone_weights)
+        if initial is not None:
+            state = torch.load(initial, map_location=computing.device, weights_only=True)
+            network.load_state_dict(state["network"])
     with gathered(computing.device.type == "cuda") as group, ExitStack() as stack:
         run = _Run(config, computing, group, network, DetectionData(training))
         first = run.resume(out)

@@ -36,7 +36,11 @@ from perception.training.train import DetectorTrainConfig, train  # noqa: E402
 
 # Small enough for seconds, whole in kind.
 NETWORK = NetworkConfig(
-    stage_channels=(16, 16, 32, 32), pyramid_channels=16, head_channels=32, proposals=30, doubtful=0.3
+    stage_channels=(16, 16, 32, 32),
+    pyramid_channels=16,
+    head_channels=32,
+    proposals=30,
+    doubtful=0.3,
 )
 CONFIG = DetectorTrainConfig(
     epochs=6, batch=4, warmup_steps=4, learning_rate=3e-3, threads=1, precision="fp32",
@@ -109,6 +113,7 @@ def test_what_the_first_head_doubts_does_not_reach_the_second():
     heads.box_predictor.register_forward_hook(lambda _, __, out: told.append(out[0].softmax(-1)))
     heads.refine_head.register_forward_pre_hook(lambda _, inputs: reached.append(len(inputs[0])))
     image = torch.rand(4, 240, 320)
+    heads.doubtful = 0.0
     network([image])
     heads.doubtful = float((1 - told[0][:, 0]).median())
     network([image])

@@ -25,6 +25,7 @@ VERBS = (
     "demos record",
     "demos info",
     "train detector",
+    "train adapt",
     "train scorer",
     "train bc",
     "train ppo",
