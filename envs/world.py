@@ -6,6 +6,7 @@ objects. The world frame has z up, the table's top at z = 0 and the robot's base
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,8 @@ class World:
             **self._kw,
         )
         self._ticks = 0
+        #: Called before each tick, until the next reset: what else happens in this world.
+        self.before_tick: Callable[[], None] | None = None
         self.bodies: dict[int, Body] = {}
         self._base_state = pybullet.saveState(**self._kw)
 
@@ -109,8 +112,10 @@ class World:
     def step(self, ticks: int = 1) -> None:
         """Advance by ``ticks`` of 1/240 s."""
         for _ in range(ticks):
+            if self.before_tick is not None:
+                self.before_tick()
             self._step(self.client)
-        self._ticks += ticks
+            self._ticks += 1
 
     def mark_base(self) -> None:
         """Make the present state (without objects) the one that ``reset`` restores."""
@@ -125,6 +130,7 @@ class World:
             self.remove(body_id)
         pybullet.restoreState(stateId=self._base_state, **self._kw)
         self._ticks = 0
+        self.before_tick = None
 
     def save(self) -> int:
         """Save the whole state, objects included; 1 ms."""
@@ -186,6 +192,10 @@ class World:
         """Linear (3,) m/s and angular (3,) rad/s velocity in the world frame."""
         linear, angular = pybullet.getBaseVelocity(body_id, **self._kw)
         return np.array(linear), np.array(angular)
+
+    def push(self, body_id: int, linear_m_s: Any, angular_rad_s: Any) -> None:
+        """Set an object's linear (3,) and angular (3,) velocity in the world frame."""
+        pybullet.resetBaseVelocity(body_id, list(linear_m_s), list(angular_rad_s), **self._kw)
 
     def aabb(self, body_id: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The axis-aligned box around the object, lower and upper corner (3,), m."""

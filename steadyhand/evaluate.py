@@ -32,7 +32,7 @@ def grasp(
     ] = None,
     expert: Annotated[bool, typer.Option("--expert", help="The expert; sees the truth.")] = False,
     scripted: Annotated[bool, typer.Option("--scripted", help="The candidate, open loop.")] = False,
-    protocol: Annotated[str, typer.Option(help="single, kuka or clutter.")] = "single",
+    protocol: Annotated[str, typer.Option(help="single, kuka, clutter or disturbed.")] = "single",
     objects: Annotated[
         str, typer.Option(help="test, train, validation, primitives or a glob.")
     ] = "test",

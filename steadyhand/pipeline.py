@@ -60,6 +60,7 @@ class TaskConfig:
     candidate_noise_m: float = bounded(0.005, 0.0, 0.05)
     candidate_noise_deg: float = bounded(6.0, 0.0, 45.0)
     bank_size: int = bounded(1200, 1, 1_000_000)
+    disturbed: float = bounded(0.0, 0.0, 1.0)
 
     def __post_init__(self) -> None:
         if self.objects == "test":
