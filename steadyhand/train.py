@@ -58,7 +58,7 @@ def bc(
     """Record demonstrations by the expert and clone them, with rounds of corrections."""
 
     def stage(pipeline: Pipeline) -> dict[str, Any]:
-        pipeline.clone()
+        pipeline.policy.clone()
         return {"network": str(out / "bc" / "network.pt")}
 
     _finish(stage, out, budget, set_, seed, workers, json)
@@ -71,7 +71,7 @@ def ppo(
     """Improve the cloned policy with PPO (cloning first, where that was not done)."""
 
     def stage(pipeline: Pipeline) -> dict[str, Any]:
-        pipeline.improve()
+        pipeline.policy.improve()
         return {"network": str(out / "ppo" / "network.pt")}
 
     _finish(stage, out, budget, set_, seed, workers, json)
@@ -89,13 +89,13 @@ def everything(
 
         file = pipeline.detector()
         scorer_file = pipeline.scorer()
-        clone = pipeline.clone()
-        policy = pipeline.improve()
+        clone = pipeline.policy.clone()
+        policy = pipeline.policy.improve()
         c = pipeline.config
         parts = Parts(
             policy,
             clone,
-            pipeline.demonstrations(),
+            pipeline.policy.demonstrations(),
             file,
             reference_frame(c.seed),
             {
