@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import typer
 from rich.console import Console
@@ -22,12 +22,43 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from configs.yaml_source import parse_override
+from policies.evaluation.rollouts import EnvSpec
+
 ERR = Console(stderr=True)
 
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes everything that is random.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 runs in this one.")]
 CORES = len(os.sched_getaffinity(0))
+EnvId = Annotated[
+    Optional[str],  # noqa: UP045 (typer reads the annotation at run time)
+    typer.Option("--env", help="Any Gymnasium id; the grasp task if left out."),
+]
+Import = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--import", help="Package that registers the id; may be given several times."),
+]
+EnvArg = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--env-arg", help="Keyword argument of the environment: level=2"),
+]
+Expert = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--actor", help="Expert of that environment: module:make_expert"),
+]
+
+
+def env_spec(
+    env: str, imports: Sequence[str] | None, arguments: Sequence[str] | None = None
+) -> EnvSpec:
+    """The environment that ``--env``, ``--import`` and ``--env-arg`` describe.
+
+    Raises:
+        ConfigError: an argument is not NAME=VALUE.
+    """
+    parts = [parse_override(text) for text in arguments or ()]
+    return EnvSpec(env, {".".join(keys): value for keys, value in parts}, tuple(imports or ()))
 
 
 def set_up_logging() -> None:
