@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from robot.errors import SteadyhandError
-from steadyhand.console import set_up_logging
+from steadyhand.console import keep_stdout_for_results, set_up_logging
 
 # Typer brings its own copy of click from 0.26 on; this is the base of its errors in either case.
 _UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -70,6 +70,7 @@ def _register() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; never returns."""
     set_up_logging()
+    keep_stdout_for_results()
     # Where the installed command runs, a user's own module beside it is not found otherwise.
     if not {"", str(Path.cwd())} & set(sys.path):
         sys.path.append(str(Path.cwd()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Optional
@@ -68,6 +69,20 @@ def set_up_logging() -> None:
         format="%(message)s",
         handlers=[RichHandler(console=ERR, show_path=False)],
     )
+
+
+def keep_stdout_for_results() -> None:
+    """What C code writes to standard output, as simulators do, goes to standard error from now on.
+
+    Worker processes inherit that; Python's own ``sys.stdout`` stays where it was.
+    """
+    try:
+        sys.stdout.flush()
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # a stream is closed, as in a service: nothing to keep clean
+        return
+    sys.stdout = os.fdopen(kept, "w", buffering=1, encoding=sys.stdout.encoding)
 
 
 def emit(result: dict[str, Any], as_json: bool, title: str = "") -> None:

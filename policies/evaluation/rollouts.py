@@ -198,7 +198,7 @@ def run_episode(
         if not np.isfinite(reward):
             name = env.spec.id if env.spec else type(env.unwrapped).__name__
             raise SteadyhandError(
-                f"environment {name}: gave a reward of {reward} at step {length}; rewards must "
+                f"environment {name}: gave a reward of {reward} at step {length + 1}; rewards must "
                 "be finite"
             )
         rows["reward"].append(np.float32(reward))

@@ -31,6 +31,20 @@ class PendulumExpert:
         return np.array([np.clip(torque / self._torque, -1, 1)], dtype=np.float32)
 
 
+class MountainCarExpert:
+    """Pushes with the motion as hard as it can: it arrives, and wastes fuel."""
+
+    def __init__(self, env: Any) -> None:
+        """Needs nothing of the environment."""
+
+    def reset(self) -> None:
+        """Nothing to forget."""
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """(position, velocity) to full force."""
+        return np.array([1.0 if observation[1] >= 0 else -1.0], dtype=np.float32)
+
+
 class GoalEnv(gymnasium.Env):
     """A point goes to a goal in the plane; a Dict of observations, actions in m/s within a box.
 
