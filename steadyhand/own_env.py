@@ -17,7 +17,7 @@ from policies.bundle.format import Bundle, write_bundle
 from policies.compression.quantize import QuantizeConfig
 from policies.demos.dataset import Demonstrations, load_demonstrations
 from policies.demos.matching import matched
-from policies.demos.record import RecordConfig, describe_env
+from policies.demos.record import RecordConfig
 from policies.evaluation.returns import bundle_actor, compared, figures
 from policies.evaluation.rollouts import (
     ActorSpec,
@@ -81,14 +81,24 @@ def stages(
         ConfigError: the environment cannot be learned, the set is not of it, or the run has
             another set.
     """
-    describe_env(config.env)  # what is wrong with it shows here, in one line
+    # What is wrong with environment, set or expert shows here, before anything is written.
+    instance = config.env.make()
+    expert = None if actor is None else ActorSpec(actor)
+    if expert is not None:
+        expert.make(instance)
+    instance.close()
+    own = out / "demos"
     if demos is not None:
         given = matched(load_demonstrations(demos), config.env)
         begin(out, config)
-        _take(given, demos, out / "demos")
+        _take(given, demos, own)
+    elif expert is None and not own.exists():
+        raise ConfigError(
+            f"{own}: no demonstrations; give a set with --demos DIR or an expert with --actor "
+            "module:callable"
+        )
     else:
         begin(out, config)
-    expert = None if actor is None else ActorSpec(actor)
     return PolicyStages(out, config.env, expert, config.demos, config.bc, config.ppo, say)
 
 

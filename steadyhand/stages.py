@@ -21,7 +21,7 @@ from policies.learning.network import PolicyNetwork
 from policies.learning.ppo import PpoConfig, improve
 from policies.provenance import provenance
 from policies.storage import replace_json
-from robot.errors import ConfigError, SteadyhandError
+from robot.errors import SteadyhandError
 
 Say = Callable[[str], None]
 
@@ -76,12 +76,7 @@ class PolicyStages:
     say: Say
 
     def demonstrations(self) -> Demonstrations:
-        """The demonstrations in the run's folder, recorded if they are not there.
-
-        Raises:
-            ConfigError: there is neither a set nor an expert, or the set is not of this
-                environment.
-        """
+        """The demonstrations in the run's folder, recorded by the expert if they are not there."""
         folder = self.out / "demos"
         wanted = self.demos.episodes
 
@@ -92,11 +87,6 @@ class PolicyStages:
         if self.expert is not None:
             record(folder, self.env, self.expert, self.demos, progress=tell)
             return load_demonstrations(folder)
-        if not folder.exists():
-            raise ConfigError(
-                f"{folder}: no demonstrations; give a set with --demos DIR or an expert with "
-                "--actor module:callable"
-            )
         return matched(load_demonstrations(folder), self.env)
 
     def clone(self) -> PolicyNetwork:

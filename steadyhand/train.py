@@ -166,6 +166,10 @@ def _own(
     if env is not None:
         if demos is not None and actor is not None:
             raise ConfigError("train: give --demos or --actor, not both")
+        if env.startswith("Steadyhand/"):
+            raise ConfigError(
+                f"train: {env} is the grasp task; leave --env out (--set task.id=...)"
+            )
         return env_spec(env, imports, arguments)
     given = {"--import": imports, "--env-arg": arguments, "--demos": demos, "--actor": actor}
     lone = next((name for name, value in given.items() if value), None)

@@ -85,6 +85,15 @@ class DemoSpec:
                 f"{len(self.observation_names)} observations"
             )
 
+    @property
+    def policy_env(self) -> str:
+        """The Gymnasium id that a policy learned from this says it is for.
+
+        Empty for the grasp, which runs in pick and place too, not only where it was learned.
+        """
+        env = str(self.env.get("id", ""))
+        return "" if env.startswith("Steadyhand/") else env
+
     def features(self) -> dict[str, dict[str, Any]]:
         """The ``features`` of ``info.json``."""
 

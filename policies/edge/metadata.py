@@ -105,16 +105,16 @@ class PolicyMetadata:
         Raises:
             SteadyhandError: names what differs.
         """
-        ours = self.env or "this robot's grasp"
+        ours, here = (e or "this robot's grasp" for e in (self.env, env))
         if self.env != env:
-            raise SteadyhandError(f"{name}: was made for {ours}, not for {env}")
+            raise SteadyhandError(f"{name}: was made for {ours}, not for {here}")
         mine, theirs = (*self.action_low, *self.action_high), (*low, *high)
         if len(mine) != len(theirs) or any(
             abs(a - b) > 1e-5 * max(1.0, abs(b)) for a, b in zip(mine, theirs, strict=True)
         ):
             raise SteadyhandError(
                 f"{name}: actions lie in {list(self.action_low)} to {list(self.action_high)} in "
-                f"the policy, in {list(low)} to {list(high)} in {env}"
+                f"the policy, in {list(low)} to {list(high)} in {here}"
             )
 
     def must_act_here(self, name: str) -> None:

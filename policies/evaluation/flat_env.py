@@ -60,11 +60,6 @@ class FlatEnv(gymnasium.Wrapper[NDArray[np.float32], NDArray[np.float32], Any, A
         self.observation_space = spaces.Box(floor, ceiling, dtype=np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, low.shape, np.float32)
 
-    @property
-    def named(self) -> bool:
-        """Whether the environment itself names its observations, by their keys at least."""
-        return isinstance(self.env.observation_space, spaces.Dict)
-
     def reset(self, **kwargs: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """As of the environment, with the flat observation."""
         observation, info = self.env.reset(**kwargs)

@@ -83,8 +83,7 @@ def bundle_actor(folder: Path, precision: str, spec: DemoSpec) -> ActorSpec:
     policy = EdgePolicy(
         folder, precision, names=spec.observation_names, units=spec.observation_units
     )
-    env = str(spec.env["id"])
-    policy.metadata.must_act_in(env, spec.action_low, spec.action_high, str(folder))
+    policy.metadata.must_act_in(spec.policy_env, spec.action_low, spec.action_high, str(folder))
     return ActorSpec("policies.evaluation.actors:edge_actor", kwargs)
 
 

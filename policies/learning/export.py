@@ -46,9 +46,8 @@ def policy_metadata(
     """The metadata of a policy learned from demonstrations with this spec."""
     scale: dict[str, float] = {}
     action_frames: dict[str, str] = frames or {}
-    env = str(spec.env.get("id", ""))
-    if env.startswith("Steadyhand/"):
-        env = ""
+    env = spec.policy_env
+    if not env and spec.env.get("id"):
         from dataclasses import asdict
 
         from robot.execution.action import DEFAULT_SCALE
