@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from robot.errors import SteadyhandError
-from steadyhand.console import set_up_logging
+from steadyhand.console import set_up_logging, stdout_for_results
 
 # Typer brings its own copy of click from 0.26 on; this is the base of its errors in either case.
 _UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -59,6 +60,7 @@ def _register() -> None:
     train_app.command("ppo")(train.ppo)
     train_app.command("all")(train.everything)
     evaluate_app.command("grasp")(evaluate.grasp)
+    evaluate_app.command("policy")(evaluate.policy)
     evaluate_app.command("perception")(evaluate.perception)
     bench_app.command("env")(bench.env)
     bench_app.command("edge")(bench.edge)
@@ -68,9 +70,13 @@ def _register() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; never returns."""
     set_up_logging()
+    # Where the installed command runs, a user's own module beside it is not found otherwise.
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))
     _register()
     try:
-        code = app(args=arguments, standalone_mode=False)
+        with stdout_for_results():
+            code = app(args=arguments, standalone_mode=False)
         sys.exit(int(code or 0))
     except SteadyhandError as error:
         _say(str(error))

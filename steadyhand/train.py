@@ -11,11 +11,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from robot.errors import ConfigError
-from steadyhand.console import CORES, ERR, Json, Seed, Workers, emit
+from steadyhand.console import (
+    CORES,
+    ERR,
+    EnvArg,
+    EnvId,
+    Expert,
+    Import,
+    Json,
+    Seed,
+    Workers,
+    emit,
+    env_spec,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from policies.evaluation.rollouts import EnvSpec
     from robot.types import RgbdFrame
     from steadyhand.pipeline import Pipeline
+    from steadyhand.stages import PolicyStages
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted one goes on.")]
 Budget = Annotated[
@@ -25,6 +41,12 @@ Budget = Annotated[
 Set = Annotated[
     Optional[list[str]],  # noqa: UP045 (typer reads the annotation at run time)
     typer.Option("--set", help="Override a value of the configuration: bc.rounds=3"),
+]
+
+
+Demos = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--demos", help="A demonstration set of that environment; it is copied."),
 ]
 
 
@@ -52,29 +74,39 @@ def scorer(
 
 
 def bc(
-    out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
-    workers: Workers = CORES, json: Json = False,
+    out: Out, budget: Budget = "quick", set_: Set = None, env: EnvId = None,
+    import_: Import = None, env_arg: EnvArg = None, demos: Demos = None, actor: Expert = None,
+    seed: Seed = 0, workers: Workers = CORES, json: Json = False,
 ) -> None:  # fmt: skip
-    """Record demonstrations by the expert and clone them, with rounds of corrections."""
+    """Clone demonstrations: the grasp expert's with corrections, or any environment's (--env)."""
 
-    def stage(pipeline: Pipeline) -> dict[str, Any]:
-        pipeline.clone()
+    def stage(policy: PolicyStages) -> dict[str, Any]:
+        policy.clone()
         return {"network": str(out / "bc" / "network.pt")}
 
-    _finish(stage, out, budget, set_, seed, workers, json)
+    spec = _own(env, import_, env_arg, demos, actor)
+    if spec is None:
+        _finish(lambda p: stage(p.policy), out, budget, set_, seed, workers, json)
+    else:
+        _finish_own(stage, spec, demos, actor, out, budget, set_, seed, workers, json)
 
 
 def ppo(
-    out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
-    workers: Workers = CORES, json: Json = False,
+    out: Out, budget: Budget = "quick", set_: Set = None, env: EnvId = None,
+    import_: Import = None, env_arg: EnvArg = None, demos: Demos = None, actor: Expert = None,
+    seed: Seed = 0, workers: Workers = CORES, json: Json = False,
 ) -> None:  # fmt: skip
     """Improve the cloned policy with PPO (cloning first, where that was not done)."""
 
-    def stage(pipeline: Pipeline) -> dict[str, Any]:
-        pipeline.improve()
+    def stage(policy: PolicyStages) -> dict[str, Any]:
+        policy.improve()
         return {"network": str(out / "ppo" / "network.pt")}
 
-    _finish(stage, out, budget, set_, seed, workers, json)
+    spec = _own(env, import_, env_arg, demos, actor)
+    if spec is None:
+        _finish(lambda p: stage(p.policy), out, budget, set_, seed, workers, json)
+    else:
+        _finish_own(stage, spec, demos, actor, out, budget, set_, seed, workers, json)
 
 
 def everything(
@@ -89,13 +121,13 @@ def everything(
 
         file = pipeline.detector()
         scorer_file = pipeline.scorer()
-        clone = pipeline.clone()
-        policy = pipeline.improve()
+        clone = pipeline.policy.clone()
+        policy = pipeline.policy.improve()
         c = pipeline.config
         parts = Parts(
             policy,
             clone,
-            pipeline.demonstrations(),
+            pipeline.policy.demonstrations(),
             file,
             reference_frame(c.seed),
             {
@@ -126,16 +158,78 @@ def reference_frame(seed: int) -> RgbdFrame:
     return scene.views[0].frame
 
 
+def _own(
+    env: str | None, imports: list[str] | None, arguments: list[str] | None,
+    demos: Path | None, actor: str | None,
+) -> EnvSpec | None:  # fmt: skip
+    """The environment that was named, checked before anything starts; None for the grasp task."""
+    if env is not None:
+        if demos is not None and actor is not None:
+            raise ConfigError("train: give --demos or --actor, not both")
+        if env.startswith("Steadyhand/"):
+            raise ConfigError(
+                f"train: {env} is the grasp task; leave --env out (--set task.id=...)"
+            )
+        return env_spec(env, imports, arguments)
+    given = {"--import": imports, "--env-arg": arguments, "--demos": demos, "--actor": actor}
+    lone = next((name for name, value in given.items() if value), None)
+    if lone is not None:
+        raise ConfigError(f"train: {lone} goes with --env; without it the grasp task is learned")
+    return None
+
+
+def _finish_own(
+    stage: Any, env: EnvSpec, demos: Path | None, actor: str | None, out: Path, budget: str,
+    overrides: list[str] | None, seed: int, workers: int, json: bool,
+) -> None:  # fmt: skip
+    from configs.load import load
+    from steadyhand.own_env import EnvTrainingConfig, stages
+
+    _one_process()
+    config = load(EnvTrainingConfig, _budget_file(budget, "env_"), overrides or ())
+    say, clock = _teller()
+    result = stage(stages(out, config.of(env, seed, workers), demos, actor, say))
+    emit({**result, "env": env.id, "wall_s": clock()}, json, "done")
+
+
+def _budget_file(budget: str, prefix: str = "") -> Path:
+    from configs.load import find
+
+    if budget.endswith((".yaml", ".yml")):
+        return Path(budget)
+    if budget not in ("quick", "full"):
+        raise ConfigError(f"budget: expected quick, full or a YAML file, got {budget!r}")
+    return find("train", prefix + budget)
+
+
+def _one_process() -> None:
+    from perception.training.parallel import place
+
+    if place()[1] > 1:
+        raise ConfigError(
+            f"torchrun: {place()[1]} processes, but only train detector runs in several"
+        )
+
+
+def _teller() -> tuple[Callable[[str], None], Callable[[], float]]:
+    """Tells a line with the minutes since now; gives the seconds since now."""
+    logging.getLogger("steadyhand").setLevel(logging.INFO)
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        minutes = (time.monotonic() - began) / 60
+        ERR.print(f"[dim]{minutes:6.1f} min[/dim]  {line}", highlight=False)
+
+    return say, lambda: round(time.monotonic() - began, 1)
+
+
 def _finish(
     stage: Any, out: Path, budget: str, overrides: list[str] | None, seed: int, workers: int,
     json: bool, packs: bool = False, shared: bool = False,
 ) -> None:  # fmt: skip
-    from configs.load import find, load
+    from configs.load import load
 
-    is_file = budget.endswith((".yaml", ".yml"))
-    if not is_file and budget not in ("quick", "full"):
-        raise ConfigError(f"budget: expected quick, full or a YAML file, got {budget!r}")
-    path = Path(budget) if is_file else find("train", budget)
+    path = _budget_file(budget)
     from steadyhand.pipeline import Pipeline, TrainingConfig, seeded
 
     config = load(TrainingConfig, path, overrides or ())
@@ -147,22 +241,15 @@ def _finish(
         )
     from perception.training.parallel import place
 
-    rank, size, _ = place()
-    if size > 1 and not shared:
-        raise ConfigError(f"torchrun: {size} processes, but only train detector runs in several")
+    rank = place()[0]
+    if not shared:
+        _one_process()
     config = seeded(config, seed, workers)
-    logging.getLogger("steadyhand").setLevel(logging.INFO)
-    began = time.monotonic()
-
-    def say(line: str) -> None:
-        if rank:
-            return  # the leading process tells
-        minutes = (time.monotonic() - began) / 60
-        ERR.print(f"[dim]{minutes:6.1f} min[/dim]  {line}", highlight=False)
-
-    pipeline = Pipeline(out, config, say, max(workers, 1))
+    tell, clock = _teller()
+    # The leading process tells.
+    pipeline = Pipeline(out, config, (lambda _: None) if rank else tell, max(workers, 1))
     pipeline.begin()
     result = stage(pipeline)
-    result["wall_s"] = round(time.monotonic() - began, 1)
+    result["wall_s"] = clock()
     if rank == 0:
         emit(result, json, "done")

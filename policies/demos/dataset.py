@@ -59,6 +59,31 @@ class Demonstrations:
         """How many episodes."""
         return len(self.success)
 
+    @property
+    def judged(self) -> bool:
+        """Whether the episodes were told success from failure; else only returns compare."""
+        return bool(self.success.any()) or any(
+            "is_success" in f or "success" in f for f in self.facts
+        )
+
+    @property
+    def returns(self) -> NDArray[np.float64]:
+        """(E,) undiscounted sum of each episode's rewards."""
+        return np.add.reduceat(self.reward.astype(np.float64), self.starts[:-1])
+
+    def return_scale(self, gamma: float) -> float:
+        """What brings the discounted returns from each frame on to a standard deviation of 1.
+
+        1 where the rewards never differ, as in a set that holds none.
+        """
+        tail, gains = 0.0, np.empty(len(self.reward))
+        last = set((self.starts[1:] - 1).tolist())
+        for i in range(len(gains) - 1, -1, -1):
+            tail = float(self.reward[i]) + (0.0 if i in last else gamma * tail)
+            gains[i] = tail
+        spread = float(gains.std())
+        return 1.0 / spread if spread > 1e-9 else 1.0
+
     def frames_of(self, episodes: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """The frame indices of the given episodes."""
         parts = [np.arange(self.starts[e], self.starts[e + 1]) for e in episodes]
@@ -89,7 +114,8 @@ class Demonstrations:
         return {
             "episodes": self.episodes,
             "frames": len(self.observation),
-            "successes": int(self.success.sum()),
+            "successes": int(self.success.sum()) if self.judged else None,
+            "return_mean": float(self.returns.mean()),
             "groups": len(set(self.groups)),
             "rate_hz": self.spec.rate_hz,
             "length_min": int(lengths.min()),
@@ -126,6 +152,8 @@ def read_spec(root: Path | str) -> DemoSpec:
             privileged_names=tuple(privileged),
             robot=info.get("robot_type") or "unknown",
             env=extras.get("env", {}),
+            action_low=tuple(extras.get("action_low", ())),
+            action_high=tuple(extras.get("action_high", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SteadyhandError(f"{root / layout.INFO}: lacks or garbles {error}") from error

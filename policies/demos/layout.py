@@ -58,6 +58,9 @@ class DemoSpec:
         privileged_names: names of ``observation.privileged``; empty where it is not recorded.
         robot: name of the robot.
         env: Gymnasium id and keyword arguments of the source, for the record.
+        action_low: what an action of -1 means in the environment's own units; empty where nothing
+            is said of it.
+        action_high: what an action of 1 means.
     """
 
     observation_names: tuple[str, ...]
@@ -68,6 +71,8 @@ class DemoSpec:
     privileged_names: tuple[str, ...] = ()
     robot: str = "panda"
     env: Mapping[str, Any] = field(default_factory=dict)
+    action_low: tuple[float, ...] = ()
+    action_high: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.observation_names or not self.action_names:
@@ -79,6 +84,15 @@ class DemoSpec:
                 f"DemoSpec.observation_units: {len(self.observation_units)} units for "
                 f"{len(self.observation_names)} observations"
             )
+
+    @property
+    def policy_env(self) -> str:
+        """The Gymnasium id that a policy learned from this says it is for.
+
+        Empty for the grasp, which runs in pick and place too, not only where it was learned.
+        """
+        env = str(self.env.get("id", ""))
+        return "" if env.startswith("Steadyhand/") else env
 
     def features(self) -> dict[str, dict[str, Any]]:
         """The ``features`` of ``info.json``."""

@@ -29,7 +29,8 @@ class RecordConfig:
         episodes: kept episodes that the set shall hold in the end.
         seed: fixes every episode; the i-th attempt depends on it and on i alone.
         workers: processes; 0 runs in this one.
-        keep: failed episodes too, or successes only.
+        keep: failed episodes too, or successes only; where the environment does not tell one from
+            the other, all are kept.
         noise_std: Gaussian noise on the executed action (its label stays clean), so that the set
             shows how to come back from a deviation; one number for all or one for each number of
             an action, empty for none.
@@ -52,7 +53,7 @@ class RecordResult:
         episodes: kept in the set, those of earlier runs included.
         frames: likewise.
         attempts: episodes run this time.
-        successes: of these.
+        successes: of these; where the environment does not tell, every one counts.
         resumed_at: attempt with which this run began.
     """
 
@@ -63,38 +64,59 @@ class RecordResult:
     resumed_at: int
 
 
-def describe_env(env: EnvSpec, task: str = "pick the object up") -> DemoSpec:
+def describe_env(env: EnvSpec, task: str = "") -> DemoSpec:
     """The names, units and rate of an environment, as its demonstrations will carry them.
 
     An environment may offer ``observation_names``, ``observation_units``, ``action_names`` and
-    ``privileged_names``, and ``metadata["control_hz"]`` or ``metadata["render_fps"]``; numbers
-    and 20 Hz stand in where it does not.
+    ``privileged_names``, and its rate as :func:`stated_rate` looks for it; the keys of a Dict,
+    numbers and 20 Hz stand in where it does not.
     """
     instance = env.make()
     try:
         base = instance.unwrapped
         n_obs = int(instance.observation_space.shape[0])
         n_act = int(instance.action_space.shape[0])
-        metadata = getattr(base, "metadata", {}) or {}
-        rate = metadata.get("control_hz") or metadata.get("render_fps") or 20.0
-        names, actions, units = _names(env, base, n_obs, n_act)
+        names, actions, units = _names(env, instance, n_obs, n_act)
+        low, high = (
+            tuple(float(v) for v in getattr(instance, end, getattr(instance.action_space, end)))
+            for end in ("low", "high")
+        )
+        ours = env.id.startswith("Steadyhand/")
         return DemoSpec(
             observation_names=names,
             action_names=actions,
-            rate_hz=float(rate),
-            task=task,
+            rate_hz=stated_rate(instance) or 20.0,
+            task=task or ("pick the object up" if ours else env.id),
             observation_units=units,
             privileged_names=tuple(getattr(base, "privileged_names", ())),
-            env={"id": env.id, "kwargs": dict(env.kwargs)},
+            robot="panda" if ours else env.id,
+            env={"id": env.id, "kwargs": dict(env.kwargs), "imports": list(env.imports)},
+            # What the grasp policy's actions mean stands in its action scale.
+            action_low=() if ours else low,
+            action_high=() if ours else high,
         )
     finally:
         instance.close()
 
 
+def stated_rate(instance: Any) -> float | None:
+    """How often an environment is acted on, Hz, as far as it says.
+
+    ``metadata["control_hz"]``, else its step ``dt`` in seconds (as Gymnasium's classics and MuJoCo
+    environments name it), else ``metadata["render_fps"]``.
+    """
+    base = instance.unwrapped
+    metadata = getattr(base, "metadata", None) or {}
+    dt = getattr(base, "dt", None)
+    step = round(1.0 / dt, 6) if isinstance(dt, float | int) and dt > 0 else None
+    rate = metadata.get("control_hz") or step or metadata.get("render_fps")
+    return float(rate) if rate else None
+
+
 Names = tuple[str, ...]
 
 
-def _names(env: EnvSpec, base: Any, n_obs: int, n_act: int) -> tuple[Names, Names, Names]:
+def _names(env: EnvSpec, instance: Any, n_obs: int, n_act: int) -> tuple[Names, Names, Names]:
     """Names of observations and actions, and the observations' units."""
     if env.id.startswith("Steadyhand/"):
         from robot import observation
@@ -102,7 +124,9 @@ def _names(env: EnvSpec, base: Any, n_obs: int, n_act: int) -> tuple[Names, Name
 
         units = tuple(u for _, size, u in observation.OBSERVATION for _ in range(size))
         return tuple(observation.names()), tuple(ACTION), units
-    names = getattr(base, "observation_names", None) or [f"observation_{i}" for i in range(n_obs)]
+    base = instance.unwrapped
+    names = getattr(base, "observation_names", None) or getattr(instance, "names", None)
+    names = names or [f"observation_{i}" for i in range(n_obs)]
     actions = getattr(base, "action_names", None) or [f"action_{i}" for i in range(n_act)]
     return tuple(names), tuple(actions), tuple(getattr(base, "observation_units", ()))
 
@@ -153,8 +177,9 @@ def record(
                 for episode in rollouts.run(behaviour, episode_seeds(config.seed, start)):
                     attempt = start + attempts
                     attempts += 1
-                    successes += episode.success
-                    if episode.success or config.keep == "all":
+                    kept = episode.success is not False or config.keep == "all"
+                    successes += episode.success is not False
+                    if kept:
                         source: dict[str, Any] = {"source": actor.entry, "attempt": attempt}
                         writer.add(episode, **source, record_seed=config.seed)
                     if progress is not None:

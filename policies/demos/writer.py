@@ -60,7 +60,7 @@ def episode_columns(
         "action": episode.action,
         "next.reward": episode.reward,
         "next.done": frame == length - 1,
-        "next.success": (frame == length - 1) & episode.success,
+        "next.success": (frame == length - 1) & bool(episode.success),
         "timestamp": (frame / spec.rate_hz).astype(np.float32),
         "frame_index": frame,
         "episode_index": np.full(length, number, dtype=np.int64),
@@ -130,7 +130,7 @@ class DemoWriter:
         record: dict[str, Any] = {
             "episode_index": number,
             "length": len(columns["frame_index"]),
-            "success": episode.success,
+            "success": bool(episode.success),
             "seed": episode.seed,
             "group": str(facts.pop("group", episode.facts.get("object", episode.seed))),
             "facts": {**episode.facts, **facts},
@@ -234,6 +234,8 @@ class DemoWriter:
             "observation_units": list(self.spec.observation_units),
             "env": dict(self.spec.env),
             "task": self.spec.task,
+            "action_low": list(self.spec.action_low),
+            "action_high": list(self.spec.action_high),
         }
 
     def _open(self) -> dict[str, Any]:

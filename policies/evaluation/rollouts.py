@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.errors import SteadyhandError
+from robot.errors import ConfigError, SteadyhandError
 
 Floats = NDArray[np.float32]
 
@@ -47,30 +47,40 @@ class EnvSpec:
     """
 
     id: str
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    kwargs: dict[str, Any] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
 
     def make(self) -> Any:
-        """A new ``gymnasium.Env`` with a Box action space and a flat Box observation."""
+        """A new ``gymnasium.Env`` with a flat observation and actions in [-1, 1].
+
+        Raises:
+            ConfigError: a module is missing, the id or a keyword argument is unknown, or its
+                spaces are of a kind that cannot be learned.
+        """
         import gymnasium
+
+        from policies.evaluation.flat_env import flattened
 
         modules = self.imports
         if not modules and self.id.startswith("Steadyhand/"):
             modules = ("envs",)
-        for module in modules:
-            importlib.import_module(module)
         try:
+            for module in modules:
+                importlib.import_module(module)
             env = gymnasium.make(self.id, **self.kwargs)
-        except gymnasium.error.Error as error:
-            raise SteadyhandError(f"environment {self.id}: {error}") from error
-        for name, space in (("action", env.action_space), ("observation", env.observation_space)):
-            if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-                env.close()
-                raise SteadyhandError(
-                    f"environment {self.id}: the {name} space must be a Box with one axis, "
-                    f"it is {space}"
-                )
-        return env
+        except ImportError as error:
+            raise ConfigError(
+                f"environment {self.id}: its package cannot be imported ({error}); install it "
+                "into this environment, or correct --import"
+            ) from error
+        except (gymnasium.error.Error, TypeError) as error:
+            hint = "" if modules else "; --import names the package that registers it"
+            raise ConfigError(f"environment {self.id}: {error}{hint}") from error
+        try:
+            return flattened(env, self.id)
+        except ConfigError:
+            env.close()
+            raise
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,8 @@ class Episode:
 
     Attributes:
         seed: given to the environment's reset.
-        success: ``info["is_success"]`` of the last step (False where the task has no such thing).
+        success: ``info["is_success"]`` or ``info["success"]`` of the last step; None where the
+            environment gives neither, so that only its return can be compared.
         total_reward: undiscounted sum.
         length: steps.
         facts: the JSON-able scalars of the last ``info``: failure category and the like.
@@ -117,7 +128,7 @@ class Episode:
     """
 
     seed: int
-    success: bool
+    success: bool | None
     total_reward: float
     length: int
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -167,10 +178,10 @@ def run_episode(
     privileged: list[Any] = []
     total, length, over = 0.0, 0, False
     while not over:
-        action = np.asarray(actor.act(observation), dtype=np.float32)
+        action = _checked(actor.act(observation), low.shape, behaviour)
         label = action
         if expert is not None:
-            label = np.asarray(expert.act(observation), dtype=np.float32)
+            label = _checked(expert.act(observation), low.shape, behaviour)
             if behaviour.expert_share > 0 and rng.random() < behaviour.expert_share:
                 action = label
         if noise_std.any():
@@ -184,6 +195,12 @@ def run_episode(
                 privileged.append(np.array(info["privileged"], dtype=np.float32))
         observation, reward, terminated, truncated, info = env.step(action)
         over = bool(terminated or truncated)
+        if not np.isfinite(reward):
+            name = env.spec.id if env.spec else type(env.unwrapped).__name__
+            raise SteadyhandError(
+                f"environment {name}: gave a reward of {reward} at step {length + 1}; rewards must "
+                "be finite"
+            )
         rows["reward"].append(np.float32(reward))
         total += float(reward)
         length += 1
@@ -194,12 +211,34 @@ def run_episode(
             arrays["privileged"] = np.stack(privileged)
     return Episode(
         seed=seed,
-        success=bool(info.get("is_success", False)),
+        success=success_of(info),
         total_reward=total,
         length=length,
         facts={k: _plain(v) for k, v in info.items() if isinstance(_plain(v), _FACTS)},
         **arrays,
     )
+
+
+def success_of(info: Mapping[str, Any]) -> bool | None:
+    """What a step's ``info`` says of success; None where it says nothing."""
+    flag = info.get("is_success", info.get("success"))
+    return None if flag is None else bool(flag)
+
+
+def _checked(action: Any, shape: tuple[int, ...], behaviour: Behaviour) -> Floats:
+    """An action as float32; one that is not in the form every actor owes is an error."""
+    out = np.asarray(action, dtype=np.float32)
+    problem = ""
+    if out.shape != shape:
+        problem = f"has shape {out.shape}, expected {shape}"
+    elif not np.isfinite(out).all():
+        problem = "holds NaN or infinity"
+    elif behaviour.record and np.abs(out).max() > 1.0 + 1e-3:
+        # Clipped in silence, an action in the environment's own units would teach nonsense.
+        problem = f"holds {np.abs(out).max():.4g}, expected [-1, 1]: a share of the action box"
+    if problem:
+        raise SteadyhandError(f"actor {behaviour.actor.entry}: its action {problem}")
+    return out
 
 
 def _noise(noise_std: tuple[float, ...], size: int) -> NDArray[np.float64]:

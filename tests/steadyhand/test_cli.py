@@ -31,6 +31,7 @@ VERBS = (
     "train ppo",
     "train all",
     "evaluate grasp",
+    "evaluate policy",
     "evaluate perception",
     "bench env",
     "bench edge",
@@ -45,7 +46,9 @@ class Done:
     err: str
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+# Beside the package, the small environments of the policies' tests.
+PLACES = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "policies")))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PLACES, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
 
 
 def cli(*arguments: object, largest_file: int | None = None) -> Done:
@@ -474,3 +477,53 @@ def test_an_empty_table_is_a_success_with_nothing_to_do(fork, bundle, tmp_path):
 def test_the_shipped_bundle_has_nothing_to_do_either(tmp_path):
     out = tmp_path / "out"
     check_empty_run(cli("run", "--n-objects", 0, "--out", out, "--json"), out)
+
+
+# Any environment --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("train bc --env CartPole-v1 --actor a:b --out {out}", "action space must be a Box"),
+        ("train bc --env Nowhere-v0 --actor a:b --out {out}", "--import names the package"),
+        ("train ppo --env Test/Goal-v0 --import no_such --out {out}", "No module named 'no_such'"),
+        ("train bc --env Test/Unbounded-v0 --import classic_envs --out {out}", "finite bounds"),
+        ("train bc --env Test/DiscretePart-v0 --import classic_envs --out {out}", "mode is Discr"),
+        ("train bc --env Pendulum-v1 --out {out}", "no demonstrations; give a set with --demos"),
+        ("train bc --env Pendulum-v1 --demos {out} --out {out}", "is no demonstration set"),
+        ("train bc --env Pendulum-v1 --demos x --actor a:b --out {out}", "not both"),
+        ("train bc --env Steadyhand/GraspSingle-v0 --out {out}", "leave --env out"),
+        ("train bc --env Pendulum-v1 --actor math:no --out {out}", "expected 'module:callable'"),
+        ("train bc --env Pendulum-v1 --env-arg level=3 --out {out}", "unexpected keyword"),
+        ("train bc --actor a:b --out {out}", "--actor goes with --env"),
+        ("demos record --env Pendulum-v1 --out {out}", "needs an expert: --actor"),
+        ("demos record --env Pendulum-v1 --actor a --workers 0 --out {out}", "module:callable"),
+        ("evaluate policy --env Pendulum-v1", "give one of --bundle, --policy, --actor"),
+        ("evaluate policy --env Pendulum-v1 --policy {out}", "no trained policy there"),
+        ("evaluate policy --env Pendulum-v1 --bundle {bundle}", "was made for 31 observations"),
+        (
+            "evaluate policy --env Test/Goal-v0 --import classic_envs --env-arg nan_at=3 --actor "
+            "classic_envs:GoalExpert --workers 0",
+            "Test/Goal-v0: gave a reward of nan at step 3",
+        ),
+    ],
+)
+def test_an_environment_that_does_not_fit_is_one_line(fork, bundle, tmp_path, arguments, words):
+    out = tmp_path / "run"
+    done = fork(*arguments.format(out=out, bundle=bundle).split())
+    assert done.code == 2, (done.code, done.err)
+    assert done.out == ""
+    lines = [line for line in done.err.splitlines() if line.startswith("steadyhand: ")]
+    assert len(lines) == 1 and words in lines[0], done.err
+    assert "Traceback" not in done.err
+    assert not out.exists() or arguments.startswith("demos")
+
+
+def test_a_policy_is_measured_anywhere_on_clean_output(fork):
+    where = ["--env", "Test/Goal-v0", "--import", "classic_envs", "--env-arg", "steps=25"]
+    who = ["--actor", "classic_envs:GoalExpert", "--episodes", 8, "--workers", 0]
+    result = one_json(fork("evaluate", "policy", *where, *who, "--json"))
+    assert (result["episodes"], result["success_rate"]) == (8, 1.0)
+    assert result["length"] == {"mean": 25.0, "min": 25, "max": 25}
+    assert result["return_ci95"][0] <= result["mean_return"] <= result["return_ci95"][1] < 0
