@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,20 @@ TASKS = "meta/tasks.parquet"
 EXTRAS = "meta/steadyhand.json"
 STAGING = "staging"
 FILES_PER_CHUNK = 1000
+FILE_BYTES = 100_000_000
 DATA_PATTERN = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES_PATTERN = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """The names of numbers whose meaning nobody told: ``0``, ``1``, ..."""
+    return tuple(str(i) for i in range(count))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def data_path(root: Path, file: int) -> Path:
@@ -80,6 +92,65 @@ class DemoSpec:
                 f"{len(self.observation_names)} observations"
             )
 
+    def fitted(self, wanted: DemoSpec, source: str) -> DemoSpec:
+        """This spec as that of an environment, where it says the same or nothing.
+
+        Args:
+            wanted: what the environment has.
+            source: where this one comes from, for the message.
+
+        Raises:
+            SteadyhandError: another number of observations or actions, another rate, other names
+                or other units.
+        """
+        for what, mine, theirs in (
+            ("observations", self.observation_names, wanted.observation_names),
+            ("actions", self.action_names, wanted.action_names),
+        ):
+            if len(mine) != len(theirs):
+                raise SteadyhandError(
+                    f"{source}: has {len(mine)} {what}, the environment has {len(theirs)}"
+                )
+            if mine not in (numbered(len(mine)), theirs):
+                i = next(i for i, name in enumerate(mine) if name != theirs[i])
+                raise SteadyhandError(
+                    f"{source}: number {i} of its {what} is {mine[i]}, "
+                    f"the environment's is {theirs[i]}"
+                )
+        if self.rate_hz != wanted.rate_hz:
+            raise SteadyhandError(
+                f"{source}: has {self.rate_hz:g} Hz, the environment has {wanted.rate_hz:g} Hz"
+            )
+        units = self.observation_units or wanted.observation_units
+        if wanted.observation_units and units != wanted.observation_units:
+            i = next(i for i, unit in enumerate(units) if unit != wanted.observation_units[i])
+            raise SteadyhandError(
+                f"{source}: {wanted.observation_names[i]} is in {units[i] or 'no unit'!r}, "
+                f"the environment's is in {wanted.observation_units[i]!r}"
+            )
+        return replace(
+            self,
+            observation_names=wanted.observation_names,
+            action_names=wanted.action_names,
+            observation_units=units,
+            env=self.env or wanted.env,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file of another format; :meth:`from_json` reads it."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_json(cls, content: Any, source: str) -> DemoSpec:
+        """The spec that :meth:`as_json` wrote; ``source`` is named where it is malformed."""
+        try:
+            told: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in content.items()
+            }
+            return cls(**told)
+        except (AttributeError, TypeError) as error:
+            raise SteadyhandError(f"{source}: its description is garbled: {error}") from error
+
     def features(self) -> dict[str, dict[str, Any]]:
         """The ``features`` of ``info.json``."""
 
@@ -112,8 +183,9 @@ class DemoSpec:
             [
                 (
                     name,
+                    # As LeRobot has it: what is one number long is a number, not a list of one.
                     types[f["dtype"]]
-                    if f["shape"] == [1] and f["names"] is None
+                    if f["shape"] == [1]
                     else pa.list_(types[f["dtype"]], f["shape"][0]),
                 )
                 for name, f in self.features().items()

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from policies.demos import layout
+from policies.demos.checks import fault
 from policies.demos.layout import DemoSpec
 from policies.evaluation.rollouts import Episode
 from policies.storage import read_json, replace_file, replace_json
@@ -38,22 +40,6 @@ def episode_columns(
     if episode.observation is None or episode.action is None or episode.reward is None:
         raise SteadyhandError(f"episode {number}: was not recorded (record=True)")
     length = len(episode.observation)
-    wanted = {
-        "observation": (episode.observation, (length, len(spec.observation_names))),
-        "action": (episode.action, (length, len(spec.action_names))),
-        "reward": (episode.reward, (length,)),
-    }
-    if spec.privileged_names:
-        if episode.privileged is None:
-            raise SteadyhandError(f"episode {number}: has no privileged observation")
-        wanted["privileged"] = (episode.privileged, (length, len(spec.privileged_names)))
-    for name, (array, shape) in wanted.items():
-        if length == 0 or array.shape != shape:
-            raise SteadyhandError(
-                f"episode {number}: {name} has shape {array.shape}, expected {shape}"
-            )
-        if not np.isfinite(array).all():
-            raise SteadyhandError(f"episode {number}: {name} holds NaN or infinity")
     frame = np.arange(length, dtype=np.int64)
     out: dict[str, NDArray[Any]] = {
         "observation.state": episode.observation,
@@ -69,6 +55,9 @@ def episode_columns(
     }
     if spec.privileged_names and episode.privileged is not None:
         out["observation.privileged"] = episode.privileged
+    problem = fault(spec, out, length)
+    if problem is not None:
+        raise SteadyhandError(f"episode {number}: {problem}")
     return out
 
 
@@ -81,7 +70,7 @@ def columns_table(schema: pa.Schema, columns: Mapping[str, NDArray[Any]]) -> pa.
             flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).ravel())
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=item.type))
         else:
-            arrays.append(pa.array(values, type=item.type))
+            arrays.append(pa.array(np.asarray(values).ravel(), type=item.type))
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
@@ -95,15 +84,17 @@ class DemoWriter:
 
     Args:
         root: folder of the set, made when it does not exist.
-        spec: what a frame holds; must equal that of the set when it exists.
+        spec: what a frame holds; must equal that of the set when it exists, which may lack
+            privileged observations and then goes on without them.
     """
 
     def __init__(self, root: Path | str, spec: DemoSpec) -> None:
         self.root = Path(root)
         self.spec = spec
-        self._schema = spec.schema()
         self._info = self._open()
+        self._schema = self.spec.schema()
         self._records: list[dict[str, Any]] = self._recover()
+        self._staged_bytes = 0
 
     @property
     def episodes(self) -> int:
@@ -127,19 +118,23 @@ class DemoWriter:
         """
         number = self.episodes
         columns = episode_columns(self.spec, episode, number, self.frames)
+        known = {**episode.facts, **facts}
         record: dict[str, Any] = {
             "episode_index": number,
             "length": len(columns["frame_index"]),
             "success": episode.success,
             "seed": episode.seed,
-            "group": str(facts.pop("group", episode.facts.get("object", episode.seed))),
-            "facts": {**episode.facts, **facts},
+            "group": str(known.pop("group", known.get("object", episode.seed))),
+            "facts": known,
         }
         table = columns_table(self._schema, columns)
         table = table.replace_schema_metadata({"steadyhand": json.dumps(record)})
-        name = f"episode-{number:06d}.parquet"
-        replace_file(self.root / layout.STAGING / name, layout.table_bytes(table))
+        data = layout.table_bytes(table)
+        replace_file(self.root / layout.STAGING / f"episode-{number:06d}.parquet", data)
         self._records.append(record)
+        self._staged_bytes += len(data)
+        if self._staged_bytes >= layout.FILE_BYTES:  # what finalize has in memory stays bounded
+            self.finalize()
         return number
 
     def finalize(self) -> None:
@@ -194,7 +189,7 @@ class DemoWriter:
         self._info["total_episodes"] = self.episodes
         self._info["total_frames"] = first
         self._info["data_files"] = file + 1
-        self._records = []
+        self._records, self._staged_bytes = [], 0
         replace_json(self.root / layout.EXTRAS, self._extras())
         replace_json(self.root / layout.INFO, self._public_info())
         stats_path.with_suffix(".next.json").replace(stats_path)
@@ -220,7 +215,7 @@ class DemoWriter:
             "total_frames": self._info["total_frames"],
             "total_tasks": 1,
             "chunks_size": layout.FILES_PER_CHUNK,
-            "data_files_size_in_mb": 100,
+            "data_files_size_in_mb": layout.FILE_BYTES // 10**6,
             "video_files_size_in_mb": 500,
             "fps": int(self.spec.rate_hz) if self.spec.rate_hz % 1 == 0 else self.spec.rate_hz,
             "splits": {"train": f"0:{episodes}"},
@@ -244,12 +239,18 @@ class DemoWriter:
             replace_json(self.root / layout.INFO, self._public_info())
             return self._info
         info = read_json(self.root / layout.INFO)
-        for key, mine in (
-            ("codebase_version", layout.VERSION),
-            ("features", self.spec.features()),
-            ("fps", self.spec.rate_hz),
+        extras = self.root / layout.EXTRAS
+        told = read_json(extras) if extras.exists() else {}
+        units = told.get("observation_units") or list(self.spec.observation_units)
+        if "observation.privileged" not in info.get("features", {}):
+            self.spec = replace(self.spec, privileged_names=())
+        for key, theirs, mine in (
+            ("codebase_version", info.get("codebase_version"), layout.VERSION),
+            ("features", info.get("features"), self.spec.features()),
+            ("fps", info.get("fps"), self.spec.rate_hz),
+            ("observation_units", units, list(self.spec.observation_units)),
         ):
-            if info.get(key) != mine:
+            if theirs != mine:
                 raise SteadyhandError(
                     f"{self.root / layout.INFO}: {key} differs from what is to be recorded; "
                     "choose another folder or the settings of this set"

@@ -96,9 +96,9 @@ def test_the_files_are_lerobot_v3(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("observation", np.full((7, 4), 0.1, np.float32), "observation has shape"),
+        ("observation", np.full((7, 4), 0.1, np.float32), "observation.state has shape"),
         ("action", np.full((7, 2), np.nan, np.float32), "action holds NaN"),
-        ("reward", np.zeros(6, np.float32), "reward has shape"),
+        ("reward", np.zeros(6, np.float32), "next.reward has shape"),
     ],
 )
 def test_a_malformed_episode_is_not_written(
