@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from configs.load import bounded
 from policies.demos.dataset import load_demonstrations
-from policies.demos.layout import INFO, DemoSpec
+from policies.demos.layout import DemoSpec
 from policies.demos.writer import DemoWriter
 from policies.evaluation.rollouts import (
     ActorSpec,
@@ -138,7 +138,7 @@ def record(
     """
     spec = spec or describe_env(env)
     with DemoWriter(root, spec) as writer:
-        start = _next_attempt(Path(root), writer, config)
+        start = next_attempt(root, config.seed) if writer.episodes else 0
         attempts = successes = 0
         limit = int(config.episodes * config.max_attempts_per_episode)
         if writer.episodes < config.episodes:
@@ -155,7 +155,7 @@ def record(
                     attempts += 1
                     successes += episode.success
                     if episode.success or config.keep == "all":
-                        source: dict[str, Any] = {"source": actor.entry, "attempt": attempt}
+                        source: dict[str, Any] = {"source": actor.label, "attempt": attempt}
                         writer.add(episode, **source, record_seed=config.seed)
                     if progress is not None:
                         progress(writer.episodes, config.episodes, attempts)
@@ -163,18 +163,15 @@ def record(
                         break
                     if attempts >= limit:
                         raise SteadyhandError(
-                            f"{env.id}: {actor.entry} succeeded in only {successes} of "
+                            f"{env.id}: {actor.label} succeeded in only {successes} of "
                             f"{attempts} attempts; {writer.episodes} episodes are kept"
                         )
         writer.finalize()
         return RecordResult(writer.episodes, writer.frames, attempts, successes, start)
 
 
-def _next_attempt(root: Path, writer: DemoWriter, config: RecordConfig) -> int:
-    if writer.episodes == 0 or not (root / INFO).exists():
-        return 0
+def next_attempt(root: Path | str, seed: int) -> int:
+    """The first attempt with ``seed`` that comes after those of the set's episodes."""
     facts = load_demonstrations(root).facts
-    done = [
-        int(f["attempt"]) for f in facts if f.get("record_seed") == config.seed and "attempt" in f
-    ]
+    done = [int(f["attempt"]) for f in facts if f.get("record_seed") == seed and "attempt" in f]
     return max(done, default=-1) + 1

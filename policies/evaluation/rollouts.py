@@ -81,10 +81,17 @@ class ActorSpec:
         entry: ``"module:callable"``, called as ``callable(env, **kwargs)`` with the environment
             of that process; a policy ignores it, an expert may look into it.
         kwargs: picklable keyword arguments.
+        name: what to call it where it is recorded; its entry if left out.
     """
 
     entry: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return self.name or self.entry
 
     def make(self, env: Any) -> Actor:
         """The actor, bound to ``env``."""

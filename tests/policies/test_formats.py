@@ -388,3 +388,30 @@ def test_a_cut_file_costs_only_its_own_episodes(tmp_path: Path) -> None:
     _cut(root / "data/chunk-000/file-000.parquet")
     assert drop(root, []) == 3
     assert list(load_demonstrations(root).seeds) == [8]
+
+
+RECORDING = """
+import resource, sys
+sys.path[:0] = [{here!r}]
+from test_formats import SPEC, episode
+from policies.demos.writer import DemoWriter
+from robot.errors import SteadyhandError
+resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))
+try:
+    with DemoWriter({root!r}, SPEC) as writer:
+        for length in (5, 6, 2000, 7):
+            writer.add(episode(length=length))
+except SteadyhandError as error:
+    sys.stderr.write(f"{{error}}\\n")
+    sys.exit(2)
+"""
+
+
+def test_a_disk_that_fills_while_recording_keeps_what_was_finished(tmp_path: Path) -> None:
+    code = RECORDING.format(here=str(Path(__file__).parent), root=str(tmp_path / "set"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.cwd(), check=False
+    )
+    assert done.returncode == 2 and "cannot be written" in done.stderr, done.stderr
+    assert list(np.diff(load_demonstrations(tmp_path / "set").starts)) == [5, 6]
+    assert not [p for p in (tmp_path / "set").rglob("*.tmp")]
