@@ -29,6 +29,7 @@ def figures(demos: Demonstrations) -> dict[str, Any]:
         **demos.summary(),
         "success_rate": float(demos.success.mean()),
         "duration_s": float(len(demos.observation) / demos.spec.rate_hz),
+        "image_shape": list(demos.spec.image_shape),
         "env": str(demos.spec.env.get("id", "unknown")),
         "sources": dict(sources.most_common()),
         "objects_most": dict(objects.most_common(5)),

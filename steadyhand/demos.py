@@ -28,6 +28,7 @@ def record(
     objects: Annotated[str, typer.Option(help="Object set; train for training.")] = "train",
     physics: Annotated[str, typer.Option(help="nominal, hard or mixed.")] = "mixed",
     noise: Annotated[float, typer.Option(min=0.0, max=1.0, help="On executed motions.")] = 0.1,
+    video: Annotated[bool, typer.Option("--video", help="A film of each episode too.")] = False,
     seed: Seed = 0,
     workers: Workers = CORES,
     json: Json = False,
@@ -51,7 +52,7 @@ def record(
     )
     with progress("demonstrations", episodes) as bar:
         result = record_demos(
-            out, spec, actor, config,
+            out, spec, actor, config, film=video,
             progress=lambda kept, *_: bar.update(bar.task_ids[0], completed=kept),
         )  # fmt: skip
     emit(

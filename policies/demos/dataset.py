@@ -128,6 +128,8 @@ def read_spec(root: Path | str) -> DemoSpec:
             privileged_names=tuple(privileged),
             robot=info.get("robot_type") or "unknown",
             env=extras.get("env", {}),
+            # Sets of another origin may have several episodes in a file: their films are left out.
+            image_shape=tuple(features.get(layout.VIEW, {}).get("shape", ())) if extras else (),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SteadyhandError(f"{root / layout.INFO}: lacks or garbles {error}") from error
@@ -196,6 +198,7 @@ def stream(root: Path | str) -> Iterator[tuple[int, Episode, str | None]]:
     spec = read_spec(root)
     for record, columns, problem in _episodes(root, spec):
         reward = columns.get("next.reward")
+        film = layout.video_path(root, record["episode_index"])
         yield (
             record["episode_index"],
             Episode(
@@ -208,6 +211,7 @@ def stream(root: Path | str) -> Iterator[tuple[int, Episode, str | None]]:
                 action=columns.get("action"),
                 reward=reward,
                 privileged=columns.get("observation.privileged"),
+                film=film.read_bytes() if spec.image_shape and film.exists() else None,
             ),
             problem,
         )
@@ -242,19 +246,24 @@ def _episodes(
                 yield _record(row), {}, problem
                 continue
             offset = row["dataset_from_index"] - table["index"][0].as_py()
-            yield _checked(_record(row), table.slice(offset, row["length"]), spec, path)
+            frames = table.slice(offset, row["length"])
+            yield _checked(_record(row), frames, spec, path, root)
         file += 1
     for path in sorted((root / layout.STAGING).glob("episode-*.parquet")):
         record = staged_record(path)
         if record["episode_index"] >= total:
-            yield _checked(record, _read(path), spec, path)
+            yield _checked(record, _read(path), spec, path, root)
 
 
 def _checked(
-    record: dict[str, Any], table: pa.Table, spec: DemoSpec, path: Path
+    record: dict[str, Any], table: pa.Table, spec: DemoSpec, path: Path, root: Path
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]], str | None]:
     columns = _columns(table, spec, path)
-    return record, columns, fault(spec, columns, record["length"])
+    problem = fault(spec, columns, record["length"])
+    film = layout.video_path(root, record["episode_index"])
+    if spec.image_shape and problem is None and not film.is_file():
+        problem = f"{film}: its film is missing"
+    return record, columns, problem
 
 
 def _record(row: dict[str, Any]) -> dict[str, Any]:

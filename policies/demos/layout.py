@@ -1,9 +1,11 @@
-"""The layout of a demonstration set on disk: LeRobotDataset v3.0 without video.
+"""The layout of a demonstration set on disk: LeRobotDataset v3.0.
 
 Follows the reference code of lerobot 0.4 (``codebase_version`` v3.0): ``meta/info.json``,
 ``meta/stats.json``, ``meta/tasks.parquet`` (a pandas frame indexed by the task's text),
-``meta/episodes/chunk-000/file-000.parquet``, ``data/chunk-000/file-000.parquet``. What that format
-has no place for (units, environment, sources) stands in ``meta/steadyhand.json``.
+``meta/episodes/chunk-000/file-000.parquet``, ``data/chunk-000/file-000.parquet`` and, where there
+are images, ``videos/observation.images.view/chunk-000/file-000.mp4``, one file an episode, so that
+none is ever written again. What that format has no place for (units, environment, sources) stands
+in ``meta/steadyhand.json``.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from policies.film import CODEC, PIXELS
 from policies.storage import replace_file
 from robot.errors import SteadyhandError
 
@@ -28,9 +31,11 @@ STATS = "meta/stats.json"
 TASKS = "meta/tasks.parquet"
 EXTRAS = "meta/steadyhand.json"
 STAGING = "staging"
+VIEW = "observation.images.view"
 FILES_PER_CHUNK = 1000
 FILE_BYTES = 100_000_000
 DATA_PATTERN = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATTERN = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES_PATTERN = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 
 
@@ -57,6 +62,12 @@ def episodes_path(root: Path, file: int) -> Path:
     return root / EPISODES_PATTERN.format(chunk_index=chunk, file_index=index)
 
 
+def video_path(root: Path, episode: int) -> Path:
+    """The film of an episode."""
+    chunk, index = divmod(episode, FILES_PER_CHUNK)
+    return root / VIDEO_PATTERN.format(video_key=VIEW, chunk_index=chunk, file_index=index)
+
+
 @dataclass(frozen=True)
 class DemoSpec:
     """What one frame of a demonstration set holds.
@@ -70,6 +81,7 @@ class DemoSpec:
         privileged_names: names of ``observation.privileged``; empty where it is not recorded.
         robot: name of the robot.
         env: Gymnasium id and keyword arguments of the source, for the record.
+        image_shape: (height, width, 3) of the films; empty where there are none.
     """
 
     observation_names: tuple[str, ...]
@@ -80,6 +92,7 @@ class DemoSpec:
     privileged_names: tuple[str, ...] = ()
     robot: str = "panda"
     env: Mapping[str, Any] = field(default_factory=dict)
+    image_shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.observation_names or not self.action_names:
@@ -163,6 +176,8 @@ class DemoSpec:
         out = {"observation.state": vector(self.observation_names)}
         if self.privileged_names:
             out["observation.privileged"] = vector(self.privileged_names)
+        if self.image_shape:
+            out[VIEW] = self._video()
         out |= {
             "action": vector(self.action_names),
             "next.reward": scalar("float32"),
@@ -176,8 +191,26 @@ class DemoSpec:
         }
         return out
 
+    def _video(self) -> dict[str, Any]:
+        height, width, channels = self.image_shape
+        return {
+            "dtype": "video",
+            "shape": list(self.image_shape),
+            "names": ["height", "width", "channels"],
+            "info": {
+                "video.height": height,
+                "video.width": width,
+                "video.channels": channels,
+                "video.codec": CODEC,
+                "video.pix_fmt": PIXELS,
+                "video.fps": self.rate_hz,
+                "video.is_depth_map": False,
+                "has_audio": False,
+            },
+        }
+
     def schema(self) -> pa.Schema:
-        """The Arrow schema of a data file."""
+        """The Arrow schema of a data file; films stand in files of their own."""
         types = {"float32": pa.float32(), "int64": pa.int64(), "bool": pa.bool_()}
         return pa.schema(
             [
@@ -189,6 +222,7 @@ class DemoSpec:
                     else pa.list_(types[f["dtype"]], f["shape"][0]),
                 )
                 for name, f in self.features().items()
+                if f["dtype"] != "video"
             ]
         )
 
@@ -266,12 +300,28 @@ def merge_stats(parts: Sequence[Stats]) -> Stats:
     return out
 
 
-def stats_json(stats: Stats) -> dict[str, dict[str, list[float] | list[int]]]:
-    """For ``meta/stats.json``; counts are whole numbers there."""
+def image_stats(frames: NDArray[np.uint8]) -> Stats:
+    """The statistics of each colour in [0, 1], of frames (T, H, W, 3), a few of them."""
+    some = frames[:: max(len(frames) // 10, 1), ::4, ::4] / 255.0
+    stats = frame_stats({VIEW: some.reshape(-1, frames.shape[3])})
+    stats[VIEW]["count"] = np.array([len(frames)], dtype=np.float64)
+    return stats
+
+
+def stats_json(stats: Stats) -> dict[str, dict[str, list[Any]]]:
+    """For ``meta/stats.json``; counts are whole numbers there, and colours (3, 1, 1)."""
+
+    def shown(name: str, key: str, values: NDArray[np.float64]) -> list[Any]:
+        if key == "count":
+            return [int(x) for x in values]
+        return [[[float(x)]] if name == VIEW else float(x) for x in values]
+
     return {
-        name: {
-            k: [int(x) for x in v] if k == "count" else [float(x) for x in v]
-            for k, v in entry.items()
-        }
+        name: {key: shown(name, key, values) for key, values in entry.items()}
         for name, entry in stats.items()
     }
+
+
+def stats_of_json(content: Mapping[str, Mapping[str, Any]]) -> Stats:
+    """What :func:`stats_json` made."""
+    return {n: {k: np.ravel(v).astype(float) for k, v in e.items()} for n, e in content.items()}

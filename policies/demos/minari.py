@@ -4,7 +4,8 @@
 ``total_steps`` and holds ``observations`` (T + 1, n), ``actions`` (T, m), ``rewards``,
 ``terminations`` and ``truncations`` (T,) and ``infos/...`` (T + 1, ...). A set does not hold what
 is observed after the last action, so the last observation stands there twice; nor does it tell an
-end from a time limit, so a success is written as a termination and the rest as truncations.
+end from a time limit, so a success is written as a termination and the rest as truncations. Films
+are left out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ def write(root: Path, spec: DemoSpec, episodes: Iterable[Episode]) -> None:
             "minari_version": _VERSION,
             "dataset_size": round((root / "data" / MAIN).stat().st_size / 1e6, 1),
             "description": spec.task,
-            "steadyhand": spec.as_json(),
+            "steadyhand": replace(spec, image_shape=()).as_json(),
             **_env_spec(spec),
         },
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from policies.evaluation.rollouts import (
     EnvSpec,
     Rollouts,
     episode_seeds,
+    rendered,
 )
 from robot.errors import SteadyhandError
 
@@ -68,7 +69,7 @@ def describe_env(env: EnvSpec, task: str = "pick the object up") -> DemoSpec:
 
     An environment may offer ``observation_names``, ``observation_units``, ``action_names`` and
     ``privileged_names``, and ``metadata["control_hz"]`` or ``metadata["render_fps"]``; numbers
-    and 20 Hz stand in where it does not.
+    and 20 Hz stand in where it does not. With ``render_mode="rgb_array"`` it has films.
     """
     instance = env.make()
     try:
@@ -78,6 +79,11 @@ def describe_env(env: EnvSpec, task: str = "pick the object up") -> DemoSpec:
         metadata = getattr(base, "metadata", {}) or {}
         rate = metadata.get("control_hz") or metadata.get("render_fps") or 20.0
         names, actions, units = _names(env, base, n_obs, n_act)
+        kwargs = {k: v for k, v in env.kwargs.items() if k != "render_mode"}
+        image_shape: tuple[int, ...] = ()
+        if env.kwargs.get("render_mode") == "rgb_array":
+            instance.reset(seed=0)
+            image_shape = rendered(instance).shape
         return DemoSpec(
             observation_names=names,
             action_names=actions,
@@ -85,7 +91,8 @@ def describe_env(env: EnvSpec, task: str = "pick the object up") -> DemoSpec:
             task=task,
             observation_units=units,
             privileged_names=tuple(getattr(base, "privileged_names", ())),
-            env={"id": env.id, "kwargs": dict(env.kwargs)},
+            env={"id": env.id, "kwargs": kwargs},
+            image_shape=image_shape,
         )
     finally:
         instance.close()
@@ -116,6 +123,7 @@ def record(
     spec: DemoSpec | None = None,
     expert: ActorSpec | None = None,
     expert_share: float = 0.0,
+    film: bool = False,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> RecordResult:
     """Record until the set in ``root`` holds ``config.episodes`` episodes.
@@ -131,11 +139,14 @@ def record(
         spec: names and rate; asked of the environment when left out.
         expert: labels every visited state in the actor's place (DAgger).
         expert_share: probability of executing its action.
+        film: keep a film of what the environment renders.
         progress: called with (episodes kept, episodes wanted, attempts of this run).
 
     Raises:
         SteadyhandError: the actor fails too often, or a worker died; what is finished is kept.
     """
+    if film:
+        env = replace(env, kwargs={**env.kwargs, "render_mode": "rgb_array"})
     spec = spec or describe_env(env)
     with DemoWriter(root, spec) as writer:
         start = next_attempt(root, config.seed) if writer.episodes else 0
@@ -148,6 +159,7 @@ def record(
                 expert_share=expert_share,
                 noise_std=config.noise_std,
                 record=True,
+                film_hz=spec.rate_hz if film else 0.0,
             )
             with Rollouts(env, config.workers) as rollouts:
                 for episode in rollouts.run(behaviour, episode_seeds(config.seed, start)):

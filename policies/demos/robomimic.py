@@ -4,13 +4,15 @@
 ``actions``, ``rewards``, ``dones``, ``obs/KEY`` and ``next_obs/KEY``, all (frames, n) or (frames,).
 A part of the observation (``tool_position``) is one key there. A set does not hold what is observed
 after the last action, so ``next_obs`` ends with the last observation twice, as robomimic's own
-converter has it. What the layout has no place for stands in attributes called ``steadyhand``.
+converter has it. What the layout has no place for stands in attributes called ``steadyhand``; films
+are left out.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,7 @@ def write(path: Path, spec: DemoSpec, episodes: Iterable[Episode]) -> None:
         }
         data.attrs["total"] = total
         data.attrs["env_args"] = json.dumps(env)
-        data.attrs["steadyhand"] = json.dumps(spec.as_json())
+        data.attrs["steadyhand"] = json.dumps(replace(spec, image_shape=()).as_json())
 
 
 def _write_demo(demo: Any, spec: DemoSpec, episode: Episode) -> None:

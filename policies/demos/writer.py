@@ -20,6 +20,7 @@ from policies.demos import layout
 from policies.demos.checks import fault
 from policies.demos.layout import DemoSpec
 from policies.evaluation.rollouts import Episode
+from policies.film import decode
 from policies.storage import read_json, replace_file, replace_json
 from robot.errors import SteadyhandError
 
@@ -128,6 +129,8 @@ class DemoWriter:
             "facts": known,
         }
         table = columns_table(self._schema, columns)
+        if self.spec.image_shape:
+            record["view_stats"] = self._add_film(number, episode)
         table = table.replace_schema_metadata({"steadyhand": json.dumps(record)})
         data = layout.table_bytes(table)
         replace_file(self.root / layout.STAGING / f"episode-{number:06d}.parquet", data)
@@ -136,6 +139,24 @@ class DemoWriter:
         if self._staged_bytes >= layout.FILE_BYTES:  # what finalize has in memory stays bounded
             self.finalize()
         return number
+
+    def _add_film(self, number: int, episode: Episode) -> dict[str, Any]:
+        """Write an episode's film, before what makes the episode count; its statistics."""
+        if episode.film is None:
+            raise SteadyhandError(f"episode {number}: has no film, as this set's episodes have")
+        path = layout.video_path(self.root, number)
+        replace_file(path, episode.film)
+        try:
+            frames = decode(path)
+            if frames.shape != (episode.length, *self.spec.image_shape):
+                raise SteadyhandError(
+                    f"episode {number}: its film has shape {frames.shape}, "
+                    f"expected {(episode.length, *self.spec.image_shape)}"
+                )
+        except SteadyhandError:
+            path.unlink()
+            raise
+        return layout.stats_json(layout.image_stats(frames))
 
     def finalize(self) -> None:
         """Move all staged episodes into the set's files; safe to interrupt and to repeat."""
@@ -156,6 +177,8 @@ class DemoWriter:
         chunk, index = divmod(file, layout.FILES_PER_CHUNK)
         for record, table in zip(self._records, tables, strict=True):
             part = layout.frame_stats({n: _values(table, n) for n in self._schema.names})
+            if self.spec.image_shape:
+                part |= layout.stats_of_json(record["view_stats"])
             parts.append(part)
             row = {
                 "episode_index": record["episode_index"],
@@ -172,6 +195,14 @@ class DemoWriter:
                 "group": record["group"],
                 "facts": json.dumps(record["facts"], sort_keys=True),
             }
+            if self.spec.image_shape:
+                video_chunk, video = divmod(record["episode_index"], layout.FILES_PER_CHUNK)
+                row |= {
+                    f"videos/{layout.VIEW}/chunk_index": video_chunk,
+                    f"videos/{layout.VIEW}/file_index": video,
+                    f"videos/{layout.VIEW}/from_timestamp": 0.0,
+                    f"videos/{layout.VIEW}/to_timestamp": record["length"] / self.spec.rate_hz,
+                }
             for name, entry in layout.stats_json(part).items():
                 row |= {f"stats/{name}/{k}": v for k, v in entry.items()}
             rows.append(row)
@@ -181,8 +212,7 @@ class DemoWriter:
         layout.write_tasks(self.root, [self.spec.task])
         stats_path = self.root / layout.STATS
         if int(self._info["total_episodes"]):
-            old = read_json(stats_path)
-            parts.insert(0, {n: {k: np.array(v) for k, v in e.items()} for n, e in old.items()})
+            parts.insert(0, layout.stats_of_json(read_json(stats_path)))
         merged = layout.stats_json(layout.merge_stats(parts))
         # Beside the info file until that is written: a crash between must not count rows twice.
         replace_json(stats_path.with_suffix(".next.json"), merged)
@@ -220,7 +250,7 @@ class DemoWriter:
             "fps": int(self.spec.rate_hz) if self.spec.rate_hz % 1 == 0 else self.spec.rate_hz,
             "splits": {"train": f"0:{episodes}"},
             "data_path": layout.DATA_PATTERN,
-            "video_path": None,
+            "video_path": layout.VIDEO_PATTERN if self.spec.image_shape else None,
             "features": self.spec.features(),
         }
 
@@ -244,6 +274,9 @@ class DemoWriter:
         units = told.get("observation_units") or list(self.spec.observation_units)
         if "observation.privileged" not in info.get("features", {}):
             self.spec = replace(self.spec, privileged_names=())
+        shape = info.get("features", {}).get(layout.VIEW, {}).get("shape", ())
+        if shape and not self.spec.image_shape:  # then only an episode with a film can be added
+            self.spec = replace(self.spec, image_shape=tuple(shape))
         for key, theirs, mine in (
             ("codebase_version", info.get("codebase_version"), layout.VERSION),
             ("features", info.get("features"), self.spec.features()),

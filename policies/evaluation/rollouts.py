@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from policies.film import encode
 from robot.errors import SteadyhandError
 
 Floats = NDArray[np.float32]
@@ -61,7 +62,7 @@ class EnvSpec:
             importlib.import_module(module)
         try:
             env = gymnasium.make(self.id, **self.kwargs)
-        except gymnasium.error.Error as error:
+        except (gymnasium.error.Error, TypeError) as error:  # the latter for arguments
             raise SteadyhandError(f"environment {self.id}: {error}") from error
         for name, space in (("action", env.action_space), ("observation", env.observation_space)):
             if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
@@ -121,6 +122,7 @@ class Episode:
         executed: (T, n_act) float32, what was really sent (differs under noise and in DAgger).
         reward: (T,) float32.
         privileged: (T, n_priv) float32 from ``info["privileged"]``, where there is one.
+        film: MP4 of what the environment rendered before each action.
     """
 
     seed: int
@@ -133,6 +135,7 @@ class Episode:
     executed: Floats | None = None
     reward: Floats | None = None
     privileged: Floats | None = None
+    film: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ class Behaviour:
             all or one for each; empty is none. The label stays clean, so that the set shows how
             to come back (DART). What opens and closes a gripper is better left without.
         record: return the arrays of the episode.
+        film_hz: rate of the film to return besides; 0 for none. Needs ``render_mode="rgb_array"``.
     """
 
     actor: ActorSpec
@@ -154,6 +158,7 @@ class Behaviour:
     expert_share: float = 0.0
     noise_std: tuple[float, ...] = ()
     record: bool = False
+    film_hz: float = 0.0
 
 
 _FACTS = (bool, int, float, str)
@@ -172,8 +177,11 @@ def run_episode(
         expert.reset()
     rows: dict[str, list[Any]] = {"observation": [], "action": [], "executed": [], "reward": []}
     privileged: list[Any] = []
+    frames: list[Any] = []
     total, length, over = 0.0, 0, False
     while not over:
+        if behaviour.film_hz:
+            frames.append(rendered(env))
         action = np.asarray(actor.act(observation), dtype=np.float32)
         label = action
         if expert is not None:
@@ -204,9 +212,22 @@ def run_episode(
         success=bool(info.get("is_success", False)),
         total_reward=total,
         length=length,
+        film=encode(np.stack(frames), behaviour.film_hz) if frames else None,
         facts={k: _plain(v) for k, v in info.items() if isinstance(_plain(v), _FACTS)},
         **arrays,
     )
+
+
+def rendered(env: Any) -> NDArray[np.uint8]:
+    """What the environment shows now, (H, W, 3) uint8.
+
+    Raises:
+        SteadyhandError: it shows nothing.
+    """
+    frame = env.render()
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+        raise SteadyhandError("the environment renders no image; it needs render_mode='rgb_array'")
+    return frame.astype(np.uint8)
 
 
 def _noise(noise_std: tuple[float, ...], size: int) -> NDArray[np.float64]:

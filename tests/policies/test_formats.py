@@ -414,4 +414,4 @@ def test_a_disk_that_fills_while_recording_keeps_what_was_finished(tmp_path: Pat
     )
     assert done.returncode == 2 and "cannot be written" in done.stderr, done.stderr
     assert list(np.diff(load_demonstrations(tmp_path / "set").starts)) == [5, 6]
-    assert not [p for p in (tmp_path / "set").rglob("*.tmp")]
+    assert not list((tmp_path / "set").rglob("*.tmp"))

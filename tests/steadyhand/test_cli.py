@@ -329,6 +329,7 @@ CASES = [
     (("demos", "record", "--out", "no/a", "--policy", "x", "--bundle", "y"), ("--policy", "one")),
     (("demos", "record", "--out", "no/a", "--policy", "no/run"), ("no/run", "No such file")),
     (("demos", "record", "--out", "no/a", "--bundle", "no/bundle"), ("no/bundle", "No such")),
+    (("demos", "record", "--out", "no/a", "--env", "CartPole-v1"), ("CartPole-v1", "objects")),
     (("demos", "teleop", "--out", "no/a"), ("terminal", "--keys")),
     (("demos", "teleop", "--out", "no/a", "--keys", "no/keys"), ("no/keys", "No such file")),
     (("demos", "teleop", "--out", "no/a", "--gamepad", "no/js0"), ("no/js0", "No such file")),
