@@ -93,6 +93,18 @@ def test_the_files_are_lerobot_v3(tmp_path: Path) -> None:
     assert not (tmp_path / "staging").exists()
 
 
+def test_what_is_one_number_long_is_a_number(tmp_path: Path) -> None:
+    """As LeRobot's own features have it; its reader refuses a list of one."""
+    spec = DemoSpec(("x",), ("a",), rate_hz=20.0)
+    values = np.arange(4, dtype=np.float32)[:, None] / 4
+    one = Episode(0, True, 0.0, 4, {}, values, values, None, values[:, 0])
+    with DemoWriter(tmp_path, spec) as writer:
+        writer.add(one)
+    table = pq.read_table(tmp_path / "data/chunk-000/file-000.parquet")
+    assert table.schema.field("action").type == pa.float32()
+    assert np.array_equal(load_demonstrations(tmp_path).action, values)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
