@@ -99,4 +99,5 @@ def line(view: View) -> str:
     )
     if view.success is None:
         return text
-    return f"{text} · {'success' if view.success else 'no success'}: enter or backspace"
+    text += f" · {'success' if view.success else 'no success'}"
+    return f"{text}: enter or backspace?" if view.waiting else text

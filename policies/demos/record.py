@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,16 +11,19 @@ from typing import Any, Literal
 from configs.load import bounded
 from policies.demos.dataset import load_demonstrations
 from policies.demos.layout import DemoSpec
-from policies.demos.writer import DemoWriter
+from policies.demos.writer import DemoWriter, episode_columns
 from policies.evaluation.rollouts import (
     ActorSpec,
     Behaviour,
     EnvSpec,
+    Episode,
     Rollouts,
     episode_seeds,
     rendered,
 )
 from robot.errors import SteadyhandError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -165,8 +169,9 @@ def record(
                 for episode in rollouts.run(behaviour, episode_seeds(config.seed, start)):
                     attempt = start + attempts
                     attempts += 1
+                    problem = _problem(spec, episode, attempt)
                     successes += episode.success
-                    if episode.success or config.keep == "all":
+                    if not problem and (episode.success or config.keep == "all"):
                         source: dict[str, Any] = {"source": actor.label, "attempt": attempt}
                         writer.add(episode, **source, record_seed=config.seed)
                     if progress is not None:
@@ -176,10 +181,20 @@ def record(
                     if attempts >= limit:
                         raise SteadyhandError(
                             f"{env.id}: {actor.label} succeeded in only {successes} of "
-                            f"{attempts} attempts; {writer.episodes} episodes are kept"
+                            f"{attempts} attempts; {writer.episodes} episodes are kept{problem}"
                         )
         writer.finalize()
         return RecordResult(writer.episodes, writer.frames, attempts, successes, start)
+
+
+def _problem(spec: DemoSpec, episode: Episode, attempt: int) -> str:
+    """Why an episode cannot be kept; one bad attempt must not end a long recording."""
+    try:
+        episode_columns(spec, episode, attempt, 0)
+    except SteadyhandError as error:
+        log.warning("left out: %s", error)
+        return f"; {error}"
+    return ""
 
 
 def next_attempt(root: Path | str, seed: int) -> int:

@@ -43,6 +43,7 @@ class View:
         height_m: of the tool above the table.
         opening_m, force_n: of the fingers.
         success: of a finished episode; None while it runs.
+        waiting: it ended by itself, and the person is to say whether it is kept.
     """
 
     episode: int
@@ -52,6 +53,7 @@ class View:
     opening_m: float
     force_n: float
     success: bool | None = None
+    waiting: bool = False
 
 
 def view(observation: Floats, episode: int, step: int) -> View:
@@ -207,5 +209,7 @@ def _attempt(
     except _Said as said:
         return None, said.word
     if person.last is not None and show is not None:
-        show(replace(person.last, step=episode.length, success=episode.success))
+        waiting = not person.finished
+        last = replace(person.last, step=episode.length, success=episode.success, waiting=waiting)
+        show(last)
     return episode, "finish" if person.finished else device.wait()

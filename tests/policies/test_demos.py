@@ -307,6 +307,22 @@ def test_an_actor_that_fails_too_often_is_reported(tmp_path: Path) -> None:
         record(tmp_path, REACH, expert, config)
 
 
+def test_a_bad_attempt_does_not_end_a_recording(tmp_path: Path) -> None:
+    """Joints beyond the limits in some episodes: those are left out."""
+    names = ("joint_position.0", "target", "error", "constant")
+    spec = replace(describe_env(REACH), observation_names=names)
+    strict = replace(spec, observation_names=("a", "joint_position.3", "c", "d"))
+    assert record(tmp_path / "a", REACH, EXPERT, RecordConfig(episodes=2, workers=0), spec=spec)
+    # The fourth joint must be below -0.07: half of the targets are not.
+    result = record(tmp_path / "b", REACH, EXPERT, RecordConfig(episodes=3, workers=0), spec=strict)
+    assert result.episodes == 3 < result.attempts
+    assert load_demonstrations(tmp_path / "b").observation[:, 1].max() < -0.04
+    none = RecordConfig(episodes=3, workers=0, max_attempts_per_episode=1.0)
+    wrong = replace(spec, observation_names=("a", "b", "c", "joint_position.3"))
+    with pytest.raises(SteadyhandError, match=r"0 episodes are kept; .*joint_position\.3 of 1 rad"):
+        record(tmp_path / "c", REACH, EXPERT, none, spec=wrong)
+
+
 def test_split_keeps_groups_apart(reach_demos: object) -> None:
     train, held = reach_demos.split(0.25, np.random.default_rng(0))  # type: ignore[attr-defined]
     groups = np.array(reach_demos.groups)  # type: ignore[attr-defined]

@@ -360,6 +360,26 @@ def test_episodes_are_dropped_and_the_rest_numbered_anew(tmp_path: Path) -> None
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
+def test_a_drop_that_fails_leaves_the_set_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write(tmp_path / "set")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for name in ("write_bytes", "mkdir"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, name, full)
+            patch.setattr(module, "_write_lerobot", lambda folder, *_: folder.mkdir())
+            if name == "write_bytes":
+                patch.setattr(module, "_write_lerobot", lambda folder, *_: folder.write_bytes(b""))
+            with pytest.raises(SteadyhandError, match="cannot be written: No space left"):
+                drop(root, [0])
+        assert [p.name for p in tmp_path.iterdir()] == ["set"]
+        assert load_demonstrations(root).episodes == 3
+
+
 def test_bad_episodes_are_found_and_dropped(tmp_path: Path) -> None:
     root = write(tmp_path / "set")
     with DemoWriter(root, SPEC) as writer:

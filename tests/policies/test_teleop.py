@@ -209,7 +209,7 @@ def test_scripted_keys_grasp_an_object(tmp_path: Path, grasping: list[str]) -> N
     assert demos.facts[0]["source"] == "person" and demos.facts[0]["outcome"] == "held"
     assert np.abs(demos.privileged).max() > 1.0  # the joints
     (over,) = [v for v in views if v.success is not None]
-    assert over.success and over.step == len(grasping)
+    assert over.success and over.waiting and over.step == len(grasping)
     assert 0.05 < views[0].to_go[2] < 0.15 and views[0].height_m > 0.08
     assert over.force_n > 1.0 and over.height_m > 0.2
     # It goes on where it stopped, with the next scene.
