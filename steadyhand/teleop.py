@@ -86,18 +86,19 @@ def teleop(
 
 
 def _show(view: View) -> None:
-    ERR.print(line(view), end="\n" if view.success is not None else "\r", highlight=False)
+    # Over the line before, cut where the terminal is narrow: a second line could not be taken back.
+    end = "\r" if view.success is None else "\n"
+    ERR.print(line(view).ljust(79), end=end, highlight=False, no_wrap=True, overflow="crop")
 
 
 def line(view: View) -> str:
-    """What a person sees of a step, in one line."""
+    """What a person sees of a step, in one line of at most 79 characters."""
+    if view.success is not None:
+        text = f"episode {view.episode}: {view.step} steps, {'' if view.success else 'no '}success"
+        return f"{text}: enter or backspace?" if view.waiting else text
     x, y, z = (1000 * view.to_go[:3]).round().astype(int)
-    text = (
-        f"episode {view.episode} step {view.step:3d} · to go x {x:+4d} y {y:+4d} down {z:+4d} mm "
-        f"turn {np.degrees(view.to_go[3]):+4.0f}° · height {1000 * view.height_m:3.0f} mm · "
-        f"open {1000 * view.opening_m:2.0f} mm · {view.force_n:3.0f} N"
+    return (
+        f"step {view.step:3d} · x {x:+4d} y {y:+4d} down {z:+4d} mm turn "
+        f"{np.degrees(view.to_go[3]):+4.0f}° · high {1000 * view.height_m:3.0f} "
+        f"open {1000 * view.opening_m:2.0f} mm {view.force_n:3.0f} N"
     )
-    if view.success is None:
-        return text
-    text += f" · {'success' if view.success else 'no success'}"
-    return f"{text}: enter or backspace?" if view.waiting else text

@@ -254,12 +254,12 @@ def test_a_person_at_a_terminal(tmp_path: Path, terminal: tuple[int, int]) -> No
         stdout=subprocess.PIPE,
         stderr=theirs,
         cwd=Path.cwd(),
-        env={**os.environ, "COLUMNS": "200", "TERM": "xterm"},
+        env={**os.environ, "COLUMNS": "80", "TERM": "xterm"},
     )
     seen = b""
     deadline = time.monotonic() + 120
     try:
-        for typed, sign in ((b"w", b"quits"), (b"\r", b"step   2"), (b"q", b"episode 1 step   1")):
+        for typed, sign in ((b"w", b"quits"), (b"\r", b"step   2"), (b"q", b"no success")):
             while sign not in seen and time.monotonic() < deadline:
                 seen += os.read(ours, 4096)
             os.write(ours, typed)
@@ -268,5 +268,6 @@ def test_a_person_at_a_terminal(tmp_path: Path, terminal: tuple[int, int]) -> No
         process.kill()
     assert process.returncode == 0, seen.decode()
     assert b'"episodes": 1' in out and b"\n" in out
-    assert b"to go x" in seen and b"no success" in seen
+    assert b"step   0 \xc2\xb7 x   +0 y   +0 down +100 mm turn" in seen
+    assert b"episode 0: " in seen and b"enter or backspace" not in seen
     assert load_demonstrations(tmp_path / "set").episodes == 1
