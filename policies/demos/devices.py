@@ -150,7 +150,7 @@ class _Paced:
         self._due_s = 0.0
 
     def deadline_s(self) -> float:
-        self._due_s = max(self._due_s, time.monotonic()) + self._period_s
+        self._due_s = max(self._due_s + self._period_s, time.monotonic())
         return self._due_s
 
 

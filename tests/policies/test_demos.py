@@ -174,6 +174,15 @@ def test_a_cut_file_and_a_wrong_version_are_refused(tmp_path: Path) -> None:
         read_spec(tmp_path)
 
 
+def test_a_set_from_before_the_joints_goes_on_without_them(tmp_path: Path) -> None:
+    with DemoWriter(tmp_path, SPEC) as writer:
+        writer.add(episode(0))
+    with DemoWriter(tmp_path, replace(SPEC, privileged_names=("q",))) as writer:
+        writer.add(replace(episode(1), privileged=np.zeros((7, 1), np.float32)))
+    demos = load_demonstrations(tmp_path)
+    assert demos.episodes == 2 and demos.spec == SPEC and demos.privileged is None
+
+
 def test_another_rate_cannot_be_appended(tmp_path: Path) -> None:
     with DemoWriter(tmp_path, SPEC) as writer:
         writer.add(episode(0))
