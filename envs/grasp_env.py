@@ -26,7 +26,7 @@ from envs.world import World
 from robot import observation
 from robot.errors import ConfigError
 from robot.execution.action import ACTION
-from robot.execution.grasp import TICKS, GraspLoop, Outcome
+from robot.execution.grasp import TICKS, GraspLoop, GraspLoopConfig, Outcome
 from robot.limits import load_limits
 from robot.planning.reach import reachable
 from robot.safety.supervisor import Supervisor
@@ -74,10 +74,14 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         top_k: an episode takes one of so many best candidates.
         drop_area_m: edge of the square over which objects were dropped.
         disturbed: share of the episodes that are disturbed.
-        render_mode: None or ``rgb_array``.
+        timeout_s: longest time the policy may act; a person needs more than a policy.
+        render_mode: None, ``rgb_array``, or ``human``: Bullet's window (needs a display).
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (Gymnasium's name)
+    metadata = {  # noqa: RUF012 (Gymnasium's name)
+        "render_modes": ["rgb_array", "human"],
+        "render_fps": 20,
+    }
 
     def __init__(
         self,
@@ -91,12 +95,15 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         top_k: int = 3,
         drop_area_m: float = 0.3,
         disturbed: float = 0.0,
+        timeout_s: float = GraspLoopConfig.timeout_s,
         render_mode: str | None = None,
     ) -> None:
         if physics not in ("nominal", "hard", "mixed"):
             raise ConfigError(f"physics: expected nominal, hard or mixed, got {physics!r}")
-        if render_mode not in (None, "rgb_array"):
-            raise ConfigError(f"render_mode: expected rgb_array or None, got {render_mode!r}")
+        if render_mode not in (None, "rgb_array", "human"):
+            raise ConfigError(
+                f"render_mode: expected rgb_array, human or None, got {render_mode!r}"
+            )
         self.render_mode = render_mode
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (observation.SIZE,), np.float32)
         self.action_space = gym.spaces.Box(-1.0, 1.0, (len(ACTION),), np.float32)
@@ -108,9 +115,12 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._disturbed_share = disturbed
         self._disturbance = load(DisturbanceConfig, find("protocol", "disturbance"))
         self.limits = load_limits("panda")
-        self.world = World()
+        self.world = World(gui=render_mode == "human")
         self.arm = SimPanda(self.world, self.limits)
-        self.loop = GraspLoop.make(self.limits)
+        self.loop = GraspLoop.make(self.limits, GraspLoopConfig(timeout_s=timeout_s))
+        self.privileged_names = tuple(
+            f"joint_position.{i}" for i in range(self.limits.joints.count)
+        )
         self.supervisor = Supervisor(self.limits, self.loop.kinematics)
         self.bank = SceneBank(
             self.world,
@@ -161,7 +171,7 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         if obj is not None and disturbed:
             self._watch.begin(None, obj, self.world.time_s)
         self.supervisor.reset(q)
-        return self._observe(), dict(self._info)
+        return self._observe(), self._told()
 
     def step(
         self, action: NDArray[np.float32]
@@ -182,7 +192,7 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         success = False
         if outcome is Outcome.HELD and not halted:
             success = self._held_through(grip.opening_m, grip.force_n)
-        info = dict(self._info)
+        info = self._told()
         if done or truncated:
             info["is_success"] = success
             info["outcome"] = "halted" if halted else outcome.value
@@ -192,8 +202,8 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         return obs, reward, done, truncated, info
 
     def render(self) -> NDArray[np.uint8] | None:
-        """(240, 320, 3) uint8 from beside the table, or None without a render mode."""
-        if self.render_mode is None:
+        """(240, 320, 3) uint8 from beside the table; None where a window or nobody looks."""
+        if self.render_mode != "rgb_array":
             return None
         eye = np.array([1.15, -0.55, 0.55])
         pose = look_at("view", eye, np.array([0.4, 0.0, 0.15]), upright=True)
@@ -211,7 +221,12 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             if seen is not None:
                 self.loop.track(seen)
         q, qd, _, _, _ = self.arm.read_arrays()
+        self._q = q
         return self.loop.observe(q, qd, self.world.time_s)
+
+    def _told(self) -> dict[str, Any]:
+        """Scene, physics and object, and the joints (n,) rad: recorded, never shown to a policy."""
+        return {**self._info, "privileged": np.array(self._q, dtype=np.float32)}
 
     def _state(self) -> RobotState:
         q, qd, effort, opening, force = self.arm.read_arrays()

@@ -74,6 +74,8 @@ class World:
             )
         self.gui = gui
         self._kw = {"physicsClientId": self.client}
+        if gui:  # letters are for whoever drives, not for Bullet's own shortcuts
+            pybullet.configureDebugVisualizer(pybullet.COV_ENABLE_KEYBOARD_SHORTCUTS, 0, **self._kw)
         self._step = pybullet.stepSimulation
         pybullet.setPhysicsEngineParameter(
             fixedTimeStep=TIME_STEP_S,
@@ -101,6 +103,25 @@ class World:
         self.before_tick: Callable[[], None] | None = None
         self.bodies: dict[int, Body] = {}
         self._base_state = pybullet.saveState(**self._kw)
+
+    def keys(self) -> frozenset[str]:
+        """The keys that are down in Bullet's window: letters, ``enter`` and ``backspace``.
+
+        What is no letter counts only when it was just pressed.
+        """
+        if not self.gui:
+            return frozenset()
+        events = pybullet.getKeyboardEvents(**self._kw)
+        shift = bool(events.get(pybullet.B3G_SHIFT, 0) & pybullet.KEY_IS_DOWN)
+        named = {pybullet.B3G_RETURN: "enter", pybullet.B3G_BACKSPACE: "backspace"}
+        down = set()
+        for code, state in events.items():
+            if code in named or code < 128:
+                name = named.get(code) or chr(code)
+                wanted = pybullet.KEY_IS_DOWN if name.isalpha() and len(name) == 1 else 0
+                if state & (wanted | pybullet.KEY_WAS_TRIGGERED):
+                    down.add(name.upper() if shift and len(name) == 1 else name)
+        return frozenset(down)
 
     # Time -----------------------------------------------------------------------------------
 

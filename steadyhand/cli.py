@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From demonstrations to a grasp policy that runs safely beside the robot.",
 )
-demos_app = typer.Typer(no_args_is_help=True, help="Record demonstrations and look at them.")
+demos_app = typer.Typer(no_args_is_help=True, help="Demonstrations: record, convert, look.")
 train_app = typer.Typer(no_args_is_help=True, help="Train one link of the chain, or all of it.")
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure, with intervals.")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed.")
@@ -42,6 +42,7 @@ def _register() -> None:
         look,
         run,
         scenes,
+        teleop,
         train,
         verify,
     )
@@ -52,7 +53,10 @@ def _register() -> None:
     app.command("export")(export.export)
     app.command("verify")(verify.verify)
     demos_app.command("record")(demos.record)
+    demos_app.command("teleop")(teleop.teleop)
     demos_app.command("info")(demos.info)
+    demos_app.command("convert")(demos.convert)
+    demos_app.command("drop")(demos.drop)
     train_app.command("detector")(train.detector)
     train_app.command("adapt")(adapt.adapt)
     train_app.command("scorer")(train.scorer)
@@ -96,9 +100,20 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
 
 
+_TRAIN = {
+    "torch",
+    "torchvision",
+    "stable_baselines3",
+    "onnx",
+    "pyarrow",
+    "h5py",
+    "faster_coco_eval",
+}
+
+
 def _missing(error: ModuleNotFoundError) -> str:
     name = (error.name or "").split(".")[0]
-    if name in ("torch", "torchvision", "stable_baselines3", "onnx", "pyarrow", "faster_coco_eval"):
+    if name in _TRAIN:
         return f"this verb needs {name}: pip install 'steadyhand[train]'"
     return f"the package {name!r} is missing: pip install steadyhand"
 

@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 
 from configs.yaml_source import parse_override
-from policies.evaluation.rollouts import EnvSpec
+from policies.evaluation.specs import EnvSpec
 
 ERR = Console(stderr=True)
 
@@ -86,13 +86,21 @@ def stdout_for_results() -> Iterator[None]:
         yield
         return
     with os.fdopen(kept, "w", buffering=1, encoding=before.encoding) as results:
-        sys.stdout = results
+        if before is sys.__stdout__ or _fileno(before) == 1:
+            sys.stdout = results  # otherwise somebody collects what Python prints
         try:
             yield
         finally:
             results.flush()
             os.dup2(kept, 1)
             sys.stdout = before
+
+
+def _fileno(stream: Any) -> int:
+    try:
+        return int(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return -1
 
 
 def emit(result: dict[str, Any], as_json: bool, title: str = "") -> None:

@@ -149,7 +149,8 @@ def policy(
     """Return, success and length of episodes in any environment, with 95 % intervals."""
     from policies.demos.record import describe_env
     from policies.evaluation.returns import bundle_actor, figures, trained_actor
-    from policies.evaluation.rollouts import ActorSpec, Behaviour, Rollouts, episode_seeds
+    from policies.evaluation.rollouts import Behaviour, Rollouts, episode_seeds
+    from policies.evaluation.specs import ActorSpec
 
     if sum(given is not None for given in (bundle, policy, actor)) != 1:
         raise ConfigError("evaluate policy: give one of --bundle, --policy, --actor")

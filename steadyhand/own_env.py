@@ -19,14 +19,8 @@ from policies.demos.dataset import Demonstrations, load_demonstrations
 from policies.demos.matching import matched
 from policies.demos.record import RecordConfig
 from policies.evaluation.returns import bundle_actor, compared, figures
-from policies.evaluation.rollouts import (
-    ActorSpec,
-    Behaviour,
-    EnvSpec,
-    Episode,
-    Rollouts,
-    episode_seeds,
-)
+from policies.evaluation.rollouts import Behaviour, Episode, Rollouts, episode_seeds
+from policies.evaluation.specs import ActorSpec, EnvSpec
 from policies.learning.dagger import DaggerConfig
 from policies.learning.network import PolicyNetwork
 from policies.learning.ppo import PpoConfig

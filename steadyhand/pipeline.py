@@ -26,7 +26,7 @@ from perception.training.train import train as train_detector
 from perception.trials import read_trials
 from policies.compression.quantize import QuantizeConfig
 from policies.demos.record import RecordConfig
-from policies.evaluation.rollouts import EnvSpec
+from policies.evaluation.specs import EnvSpec
 from policies.evaluation.subjects import EXPERT
 from policies.learning.dagger import DaggerConfig
 from policies.learning.ppo import PpoConfig

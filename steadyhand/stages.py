@@ -15,7 +15,7 @@ from configs.load import completed, digest
 from policies.demos.dataset import Demonstrations, load_demonstrations
 from policies.demos.matching import matched
 from policies.demos.record import RecordConfig, record
-from policies.evaluation.rollouts import ActorSpec, EnvSpec
+from policies.evaluation.specs import ActorSpec, EnvSpec
 from policies.learning.dagger import DaggerConfig, dagger
 from policies.learning.network import PolicyNetwork
 from policies.learning.ppo import PpoConfig, improve

@@ -28,7 +28,7 @@ from steadyhand.console import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from policies.evaluation.rollouts import EnvSpec
+    from policies.evaluation.specs import EnvSpec
     from robot.types import RgbdFrame
     from steadyhand.pipeline import Pipeline
     from steadyhand.stages import PolicyStages

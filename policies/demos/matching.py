@@ -9,7 +9,7 @@ import numpy as np
 
 from policies.demos.dataset import Demonstrations
 from policies.demos.record import describe_env, stated_rate
-from policies.evaluation.rollouts import EnvSpec
+from policies.evaluation.specs import EnvSpec
 from robot.errors import ConfigError
 
 _STAND_IN = re.compile(r"((observation|action)_)?\d+")

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from configs.load import bounded
 from policies.demos.dataset import load_demonstrations
-from policies.demos.layout import INFO, DemoSpec
-from policies.demos.writer import DemoWriter
-from policies.evaluation.rollouts import (
-    ActorSpec,
-    Behaviour,
-    EnvSpec,
-    Rollouts,
-    episode_seeds,
-)
+from policies.demos.layout import DemoSpec
+from policies.demos.writer import DemoWriter, episode_columns
+from policies.evaluation.rollouts import Behaviour, Episode, Rollouts, episode_seeds, rendered
+from policies.evaluation.specs import ActorSpec, EnvSpec
 from robot.errors import SteadyhandError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,8 @@ def describe_env(env: EnvSpec, task: str = "") -> DemoSpec:
 
     An environment may offer ``observation_names``, ``observation_units``, ``action_names`` and
     ``privileged_names``, and its rate as :func:`stated_rate` looks for it; the keys of a Dict,
-    numbers and 20 Hz stand in where it does not.
+    numbers and 20 Hz stand in where it does not. With
+    ``render_mode="rgb_array"`` it has films.
     """
     instance = env.make()
     try:
@@ -82,6 +81,11 @@ def describe_env(env: EnvSpec, task: str = "") -> DemoSpec:
             for end in ("low", "high")
         )
         ours = env.id.startswith("Steadyhand/")
+        kwargs = {k: v for k, v in env.kwargs.items() if k != "render_mode"}
+        image_shape: tuple[int, ...] = ()
+        if env.kwargs.get("render_mode") == "rgb_array":
+            instance.reset(seed=0)
+            image_shape = rendered(instance).shape
         return DemoSpec(
             observation_names=names,
             action_names=actions,
@@ -90,10 +94,11 @@ def describe_env(env: EnvSpec, task: str = "") -> DemoSpec:
             observation_units=units,
             privileged_names=tuple(getattr(base, "privileged_names", ())),
             robot="panda" if ours else env.id,
-            env={"id": env.id, "kwargs": dict(env.kwargs), "imports": list(env.imports)},
+            env={"id": env.id, "kwargs": kwargs, "imports": list(env.imports)},
             # What the grasp policy's actions mean stands in its action scale.
             action_low=() if ours else low,
             action_high=() if ours else high,
+            image_shape=image_shape,
         )
     finally:
         instance.close()
@@ -140,6 +145,7 @@ def record(
     spec: DemoSpec | None = None,
     expert: ActorSpec | None = None,
     expert_share: float = 0.0,
+    film: bool = False,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> RecordResult:
     """Record until the set in ``root`` holds ``config.episodes`` episodes.
@@ -155,14 +161,17 @@ def record(
         spec: names and rate; asked of the environment when left out.
         expert: labels every visited state in the actor's place (DAgger).
         expert_share: probability of executing its action.
+        film: keep a film of what the environment renders.
         progress: called with (episodes kept, episodes wanted, attempts of this run).
 
     Raises:
         SteadyhandError: the actor fails too often, or a worker died; what is finished is kept.
     """
+    if film:
+        env = replace(env, kwargs={**env.kwargs, "render_mode": "rgb_array"})
     spec = spec or describe_env(env)
     with DemoWriter(root, spec) as writer:
-        start = _next_attempt(Path(root), writer, config)
+        start = next_attempt(root, config.seed) if writer.episodes else 0
         attempts = successes = 0
         limit = int(config.episodes * config.max_attempts_per_episode)
         if writer.episodes < config.episodes:
@@ -172,15 +181,16 @@ def record(
                 expert_share=expert_share,
                 noise_std=config.noise_std,
                 record=True,
+                film_hz=spec.rate_hz if film else 0.0,
             )
             with Rollouts(env, config.workers) as rollouts:
                 for episode in rollouts.run(behaviour, episode_seeds(config.seed, start)):
                     attempt = start + attempts
                     attempts += 1
-                    kept = episode.success is not False or config.keep == "all"
+                    problem = _problem(spec, episode, attempt)
                     successes += episode.success is not False
-                    if kept:
-                        source: dict[str, Any] = {"source": actor.entry, "attempt": attempt}
+                    if not problem and (episode.success is not False or config.keep == "all"):
+                        source: dict[str, Any] = {"source": actor.label, "attempt": attempt}
                         writer.add(episode, **source, record_seed=config.seed)
                     if progress is not None:
                         progress(writer.episodes, config.episodes, attempts)
@@ -188,18 +198,25 @@ def record(
                         break
                     if attempts >= limit:
                         raise SteadyhandError(
-                            f"{env.id}: {actor.entry} succeeded in only {successes} of "
-                            f"{attempts} attempts; {writer.episodes} episodes are kept"
+                            f"{env.id}: {actor.label} succeeded in only {successes} of "
+                            f"{attempts} attempts; {writer.episodes} episodes are kept{problem}"
                         )
         writer.finalize()
         return RecordResult(writer.episodes, writer.frames, attempts, successes, start)
 
 
-def _next_attempt(root: Path, writer: DemoWriter, config: RecordConfig) -> int:
-    if writer.episodes == 0 or not (root / INFO).exists():
-        return 0
+def _problem(spec: DemoSpec, episode: Episode, attempt: int) -> str:
+    """Why an episode cannot be kept; one bad attempt must not end a long recording."""
+    try:
+        episode_columns(spec, episode, attempt, 0)
+    except SteadyhandError as error:
+        log.warning("left out: %s", error)
+        return f"; {error}"
+    return ""
+
+
+def next_attempt(root: Path | str, seed: int) -> int:
+    """The first attempt with ``seed`` that comes after those of the set's episodes."""
     facts = load_demonstrations(root).facts
-    done = [
-        int(f["attempt"]) for f in facts if f.get("record_seed") == config.seed and "attempt" in f
-    ]
+    done = [int(f["attempt"]) for f in facts if f.get("record_seed") == seed and "attempt" in f]
     return max(done, default=-1) + 1

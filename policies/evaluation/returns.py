@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from policies.demos.layout import DemoSpec
-from policies.evaluation.rollouts import ActorSpec, Episode
+from policies.evaluation.rollouts import Episode
+from policies.evaluation.specs import ActorSpec
 from policies.evaluation.statistics import (
     bootstrap_difference,
     bootstrap_mean,

@@ -7,7 +7,6 @@ only what the environment needs, and behave alike on every system.
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import multiprocessing
 import signal
@@ -16,97 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.errors import ConfigError, SteadyhandError
-
-Floats = NDArray[np.float32]
-
-
-class Actor(Protocol):
-    """Anything that acts: a policy, or an expert that looks into its environment."""
-
-    def reset(self) -> None:
-        """Forget the previous episode; called after the environment's reset."""
-
-    def act(self, observation: Floats) -> Floats:
-        """(n_obs,) float32 to (n_act,) float32 in [-1, 1]."""
-
-
-@dataclass(frozen=True)
-class EnvSpec:
-    """How to make an environment in any process.
-
-    Attributes:
-        id: its Gymnasium id.
-        kwargs: JSON-able keyword arguments.
-        imports: modules that register the id when they are imported.
-    """
-
-    id: str
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    imports: tuple[str, ...] = ()
-
-    def make(self) -> Any:
-        """A new ``gymnasium.Env`` with a flat observation and actions in [-1, 1].
-
-        Raises:
-            ConfigError: a module is missing, the id or a keyword argument is unknown, or its
-                spaces are of a kind that cannot be learned.
-        """
-        import gymnasium
-
-        from policies.evaluation.flat_env import flattened
-
-        modules = self.imports
-        if not modules and self.id.startswith("Steadyhand/"):
-            modules = ("envs",)
-        try:
-            for module in modules:
-                importlib.import_module(module)
-            env = gymnasium.make(self.id, **self.kwargs)
-        except ImportError as error:
-            raise ConfigError(
-                f"environment {self.id}: its package cannot be imported ({error}); install it "
-                "into this environment, or correct --import"
-            ) from error
-        except (gymnasium.error.Error, TypeError) as error:
-            hint = "" if modules else "; --import names the package that registers it"
-            raise ConfigError(f"environment {self.id}: {error}{hint}") from error
-        try:
-            return flattened(env, self.id)
-        except ConfigError:
-            env.close()
-            raise
-
-
-@dataclass(frozen=True)
-class ActorSpec:
-    """How to make an actor in any process.
-
-    Attributes:
-        entry: ``"module:callable"``, called as ``callable(env, **kwargs)`` with the environment
-            of that process; a policy ignores it, an expert may look into it.
-        kwargs: picklable keyword arguments.
-    """
-
-    entry: str
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    def make(self, env: Any) -> Actor:
-        """The actor, bound to ``env``."""
-        module, _, name = self.entry.partition(":")
-        try:
-            factory = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise SteadyhandError(
-                f"actor {self.entry!r}: expected 'module:callable' ({error})"
-            ) from error
-        actor: Actor = factory(env, **self.kwargs)
-        return actor
+from policies.evaluation.specs import Actor, ActorSpec, EnvSpec, Floats
+from policies.film import encode
+from robot.errors import SteadyhandError
 
 
 @dataclass(frozen=True)
@@ -125,6 +41,7 @@ class Episode:
         executed: (T, n_act) float32, what was really sent (differs under noise and in DAgger).
         reward: (T,) float32.
         privileged: (T, n_priv) float32 from ``info["privileged"]``, where there is one.
+        film: MP4 of what the environment rendered before each action.
     """
 
     seed: int
@@ -137,6 +54,7 @@ class Episode:
     executed: Floats | None = None
     reward: Floats | None = None
     privileged: Floats | None = None
+    film: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +69,7 @@ class Behaviour:
             all or one for each; empty is none. The label stays clean, so that the set shows how
             to come back (DART). What opens and closes a gripper is better left without.
         record: return the arrays of the episode.
+        film_hz: rate of the film to return besides; 0 for none. Needs ``render_mode="rgb_array"``.
     """
 
     actor: ActorSpec
@@ -158,6 +77,7 @@ class Behaviour:
     expert_share: float = 0.0
     noise_std: tuple[float, ...] = ()
     record: bool = False
+    film_hz: float = 0.0
 
 
 _FACTS = (bool, int, float, str)
@@ -176,8 +96,11 @@ def run_episode(
         expert.reset()
     rows: dict[str, list[Any]] = {"observation": [], "action": [], "executed": [], "reward": []}
     privileged: list[Any] = []
+    frames: list[Any] = []
     total, length, over = 0.0, 0, False
     while not over:
+        if behaviour.film_hz:
+            frames.append(rendered(env))
         action = _checked(actor.act(observation), low.shape, behaviour)
         label = action
         if expert is not None:
@@ -214,6 +137,7 @@ def run_episode(
         success=success_of(info),
         total_reward=total,
         length=length,
+        film=encode(np.stack(frames), behaviour.film_hz) if frames else None,
         facts={k: _plain(v) for k, v in info.items() if isinstance(_plain(v), _FACTS)},
         **arrays,
     )
@@ -239,6 +163,18 @@ def _checked(action: Any, shape: tuple[int, ...], behaviour: Behaviour) -> Float
     if problem:
         raise SteadyhandError(f"actor {behaviour.actor.entry}: its action {problem}")
     return out
+
+
+def rendered(env: Any) -> NDArray[np.uint8]:
+    """What the environment shows now, (H, W, 3) uint8.
+
+    Raises:
+        SteadyhandError: it shows nothing.
+    """
+    frame = env.render()
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+        raise SteadyhandError("the environment renders no image; it needs render_mode='rgb_array'")
+    return frame.astype(np.uint8)
 
 
 def _noise(noise_std: tuple[float, ...], size: int) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from configs.load import bounded
 from policies.demos.dataset import Demonstrations, load_demonstrations
 from policies.demos.record import RecordConfig, record
-from policies.evaluation.rollouts import ActorSpec, EnvSpec
+from policies.evaluation.specs import ActorSpec, EnvSpec
 from policies.learning.clone import NETWORK, CloneConfig, CloneResult, clone
 from robot.errors import ConfigError
 

@@ -13,7 +13,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from configs.load import bounded, digest
 from policies.demos.dataset import Demonstrations
-from policies.evaluation.rollouts import EnvSpec, Rollouts, episode_seeds
+from policies.evaluation.rollouts import Rollouts, episode_seeds
+from policies.evaluation.specs import EnvSpec
 from policies.evaluation.statistics import (
     PairedDifference,
     bootstrap_difference,

@@ -17,14 +17,8 @@ from policies.demos.matching import matched
 from policies.demos.record import RecordConfig, describe_env, record
 from policies.evaluation.flat_env import FlatEnv, flattened
 from policies.evaluation.returns import compared, figures
-from policies.evaluation.rollouts import (
-    ActorSpec,
-    Behaviour,
-    EnvSpec,
-    Episode,
-    Rollouts,
-    episode_seeds,
-)
+from policies.evaluation.rollouts import Behaviour, Episode, Rollouts, episode_seeds
+from policies.evaluation.specs import ActorSpec, EnvSpec
 from robot.errors import ConfigError, SteadyhandError
 
 GOAL = EnvSpec("Test/Goal-v0", imports=("classic_envs",))

@@ -14,7 +14,8 @@ import torch
 from reach_env import REACH
 
 from policies.demos.dataset import Demonstrations
-from policies.evaluation.rollouts import EnvSpec, Rollouts
+from policies.evaluation.rollouts import Rollouts
+from policies.evaluation.specs import EnvSpec
 from policies.learning.actor_critic import extract_actor, load_actor
 from policies.learning.clone import CloneConfig, clone
 from policies.learning.guard import CHECKPOINT, Guard, MeasureConfig

@@ -23,7 +23,10 @@ VERBS = (
     "export",
     "verify",
     "demos record",
+    "demos teleop",
     "demos info",
+    "demos convert",
+    "demos drop",
     "train detector",
     "train adapt",
     "train scorer",
@@ -207,7 +210,7 @@ def test_every_verb_has_help(fork):
         assert done.code == 0, (verb, done.err)
         assert verb.split()[-1] in done.out
         assert done.err == "", verb
-        if verb not in ("verify", "demos info"):
+        if verb not in ("verify", "demos info", "demos convert", "demos drop"):
             assert "--seed" in done.out or verb.startswith("bench"), verb
         assert "--json" in done.out, verb
 
@@ -320,6 +323,20 @@ CASES = [
     (("evaluate", "grasp", "--bundle", "no/bundle"), ("no/bundle", "No such file")),
     (("evaluate", "grasp", "--policy", "no/run", "--sensing", "truth"), ("no/run",)),
     (("demos", "info", "no/demos"), ("no/demos",)),
+    (("demos", "info", "no/demos", "--plot", "no/x.png"), (".svg", "no/x.png")),
+    (("demos", "drop", "no/demos", "1"), ("no/demos",)),
+    (("demos", "drop", "no/demos"), ("numbers", "--bad")),
+    (("demos", "convert", "no/a", "no/b", "--format", "minari"), ("no/a", "no such file")),
+    (("demos", "convert", "no/a", "no/b", "--format", "zarr"), ("lerobot, robomimic", "zarr")),
+    (("demos", "convert", "no/a", "no/b"), ("--format",)),
+    (("demos", "record", "--out", "no/a", "--policy", "x", "--bundle", "y"), ("--policy", "one")),
+    (("demos", "record", "--out", "no/a", "--policy", "no/run"), ("no/run", "No such file")),
+    (("demos", "record", "--out", "no/a", "--bundle", "no/bundle"), ("no/bundle", "No such")),
+    (("demos", "record", "--out", "no/a", "--env", "CartPole-v1"), ("CartPole-v1", "--actor")),
+    (("demos", "teleop", "--out", "no/a"), ("terminal", "--keys")),
+    (("demos", "teleop", "--out", "no/a", "--keys", "no/keys"), ("no/keys", "No such file")),
+    (("demos", "teleop", "--out", "no/a", "--gamepad", "no/js0"), ("no/js0", "No such file")),
+    (("demos", "teleop", "--out", "no/a", "--gamepad", "x", "--keys", "y"), ("one of",)),
     (("export", "no/run", "--out", "no/bundle"), ("no/run", "network.pt")),
     (("look",), ("images", "--live-sim")),
     (("look", "no/a.png", "--live-sim"), ("images", "--live-sim")),

@@ -24,7 +24,7 @@ from policies.demos.record import RecordConfig, describe_env, record
 from policies.edge.metadata import PolicyMetadata
 from policies.edge.runtime import EdgePolicy, open_session
 from policies.evaluation.returns import bundle_actor, trained_actor
-from policies.evaluation.rollouts import ActorSpec, EnvSpec
+from policies.evaluation.specs import ActorSpec, EnvSpec
 from robot.errors import ConfigError, SteadyhandError
 from steadyhand import demos, evaluate, export, train
 from steadyhand.own_env import EnvTrainingConfig, _hold_int8, stages
