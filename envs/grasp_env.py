@@ -188,11 +188,12 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.world.close()
 
     def _observe(self) -> NDArray[np.float32]:
-        q, qd, _, _, _ = self.arm.read_arrays()
-        return self.loop.observe(q, qd, self.world.time_s)
+        # Kept for the supervisor: nothing moves before the next step.
+        self._reading = self.arm.read_arrays()
+        return self.loop.observe(self._reading[0], self._reading[1], self.world.time_s)
 
     def _state(self) -> RobotState:
-        q, qd, effort, opening, force = self.arm.read_arrays()
+        q, qd, effort, opening, force = self._reading
         return RobotState(
             self.world.time_s, JointState(q, qd, effort), GripperState(opening, force)
         )
@@ -200,10 +201,7 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     def _run(
         self, q: NDArray[np.float64], qd: NDArray[np.float64], opening_m: float, force_n: float
     ) -> None:
-        for q_tick, qd_tick in zip(q.tolist(), qd.tolist(), strict=True):
-            self.arm.send_arrays(q_tick, qd_tick, opening_m, force_n)
-            self.world.step()
-            self.loop.feel(*self.arm.read_fingers())
+        self.loop.feel(self.arm.follow(q, qd, opening_m, force_n))
 
     def _held_through(self, opening_m: float, force_n: float) -> bool:
         self.loop.brake()

@@ -22,7 +22,7 @@ def _vector(value: Any, size: int | None, name: str) -> Array:
     if array.ndim != 1 or (size is not None and array.shape[0] != size):
         want = "a vector" if size is None else f"{size} numbers"
         raise SteadyhandError(f"{name}: expected {want}, got shape {array.shape}")
-    if not np.isfinite(array).all():
+    if not geometry.all_finite(array):
         raise SteadyhandError(f"{name}: holds NaN or infinity: {array}")
     array.setflags(write=False)
     return array

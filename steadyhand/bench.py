@@ -205,7 +205,7 @@ def _tick(policy: Any) -> Callable[[], object]:
         nonlocal count
         now = count / 240.0
         state = RobotState(now, JointState(loop.servo.q_ref, rest, rest), GripperState(0.08, 0.0))
-        loop.feel(0.08, 0.0)
+        loop.feel([(0.08, 0.0)])
         if count % TICKS == 0:
             loop.act(policy.act(loop.observe(state.joints.position_rad, rest, now)))
         targets, rates = loop.references(1)

@@ -6,6 +6,8 @@ same observation, the same servo and the same verdict on the outcome hold everyw
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -121,15 +123,14 @@ class GraspLoop:
         self._begun_s = now_s
         self._held_steps = 0
 
-    def feel(self, opening_m: float, force_n: float) -> GripperState:
-        """Take in the fingers' readings of one control tick."""
-        self.gripper_state = self.gripper.update(opening_m, force_n, self.commanded_opening_m)
+    def feel(self, readings: Sequence[tuple[float, float]]) -> GripperState:
+        """Take in the fingers' readings, (opening m, force N), of one or more control ticks."""
+        self.gripper_state = self.gripper.update(readings, self.commanded_opening_m)
         return self.gripper_state
 
     def observe(self, q: Array, qd: Array, now_s: float) -> NDArray[np.float32]:
         """The policy's observation for measured joints (n,) rad and rad/s."""
-        self._X_world_tool = self.kinematics.forward_matrix(q)
-        velocity = self.kinematics.jacobian(q) @ qd
+        self._X_world_tool, velocity = self.kinematics.tool_motion(q, qd)
         return observe(
             self._X_world_tool,
             velocity,
@@ -145,8 +146,8 @@ class GraspLoop:
         A NaN in it leaves the gripper as it was and reaches the supervisor as NaN joints.
         """
         self._twist, opening_m = to_twist(action, self.target.rotation, self.scale)
-        self.previous_action = np.clip(action, -1.0, 1.0).astype(np.float32)
-        if np.isfinite(opening_m):
+        self.previous_action = np.minimum(np.maximum(action, -1.0), 1.0).astype(np.float32)
+        if math.isfinite(opening_m):
             self.commanded_opening_m = opening_m
         return self.gripper.command(self.commanded_opening_m)
 

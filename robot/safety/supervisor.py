@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from robot.errors import SafetyError
 from robot.execution.limiter import JointLimiter
+from robot.geometry import all_finite
 from robot.interface import SafetyMonitor
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
@@ -172,6 +173,8 @@ class Supervisor:
         try:
             for monitor in self._monitors:
                 verdict = monitor.check(state, q, now_s)
+                if verdict is OK and monitor is not self._first:
+                    continue
                 if not 0.0 <= verdict.scale <= 1.0:
                     return halt(f"monitor {type(monitor).__name__} gave scale {verdict.scale}")
                 if (verdict.level, -verdict.scale) > (worst.level, -worst.scale):
@@ -188,7 +191,7 @@ class Supervisor:
 
     def _feed_forward(self, state: RobotState, q: Array, qd: Array) -> SafetyVerdict:
         """Judges the velocities; at the very first command also where it starts from."""
-        if qd.shape != q.shape or not np.isfinite(qd).all():
+        if qd.shape != q.shape or not all_finite(qd):
             return halt(f"command: velocities must be finite and of shape {q.shape}")
         if not self._sent.known:
             start = q[0] - qd[0] * self.config.tick_s
@@ -200,7 +203,7 @@ class Supervisor:
                     f"is, limit {self.config.start_tolerance_rad:g}"
                 )
             self._sent.rest_at(start)
-        if not (np.abs(qd) <= self._speed).all():
+        if np.count_nonzero(np.abs(qd) > self._speed):
             return slow(1.0, "command: velocities are above the joints' limits")
         return OK
 
