@@ -18,14 +18,14 @@ from envs.panda import SimPanda
 from envs.physics import apply_physics
 from envs.physics import physics as physics_setting
 from envs.scene import DropConfig
-from envs.world import World
+from envs.world import TIME_STEP_S, World, WorldConfig
 from robot import observation
 from robot.errors import ConfigError
 from robot.execution.action import ACTION
 from robot.execution.grasp import TICKS, GraspLoop, Outcome
 from robot.geometry import grasp_rotation
 from robot.limits import load_limits
-from robot.safety.supervisor import Supervisor
+from robot.safety.supervisor import SafetyConfig, Supervisor
 from robot.types import (
     CameraIntrinsics,
     GraspCandidate,
@@ -68,6 +68,8 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         top_k: an episode takes one of so many best candidates.
         drop_area_m: edge of the square over which objects were dropped.
         render_mode: None or ``rgb_array``.
+        tick_hz: rate of physics and control. Policies are made for 240 Hz and 12 ticks a step.
+        ticks: of one policy step.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (Gymnasium's name)
@@ -84,6 +86,8 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         top_k: int = 3,
         drop_area_m: float = 0.3,
         render_mode: str | None = None,
+        tick_hz: float = 240.0,
+        ticks: int = TICKS,
     ) -> None:
         if physics not in ("nominal", "hard", "mixed"):
             raise ConfigError(f"physics: expected nominal, hard or mixed, got {physics!r}")
@@ -98,10 +102,11 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._bank_size = bank_size
         self._top_k = top_k
         self.limits = load_limits("panda")
-        self.world = World()
+        tick_s, self._ticks = 1.0 / tick_hz, ticks
+        self.world = World(WorldConfig(tick_s=tick_s))
         self.arm = SimPanda(self.world, self.limits)
-        self.loop = GraspLoop.make(self.limits)
-        self.supervisor = Supervisor(self.limits, self.loop.kinematics)
+        self.loop = GraspLoop.make(self.limits, tick_s=tick_s)
+        self.supervisor = Supervisor(self.limits, self.loop.kinematics, SafetyConfig(tick_s=tick_s))
         self.bank = SceneBank(
             self.world,
             self.arm,
@@ -148,9 +153,9 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """One policy step of 12 control ticks."""
+        """One policy step: 12 control ticks, unless told otherwise."""
         grip = self.loop.act(action)
-        q, qd = self.loop.references(TICKS)
+        q, qd = self.loop.references(self._ticks)
         state = self._state()
         q, qd, verdict = self.supervisor.filter(state, q, qd, self.world.time_s)
         if verdict.level is not VerdictLevel.OK:
@@ -205,8 +210,9 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     def _held_through(self, opening_m: float, force_n: float) -> bool:
         self.loop.brake()
-        for _ in range(HOLD_TICKS // TICKS):
-            self._run(*self.loop.references(TICKS), opening_m, force_n)
+        step_s = self._ticks * self.world.config.tick_s
+        for _ in range(round(HOLD_TICKS * TIME_STEP_S / step_s)):
+            self._run(*self.loop.references(self._ticks), opening_m, force_n)
         return any(self.world.aabb(b)[0][2] >= SUCCESS_HEIGHT_M for b in self._bodies)
 
     def _disturbed(

@@ -175,26 +175,22 @@ class SimPanda:
         Returns:
             What :meth:`read_fingers` gives after each tick.
         """
-        send, step, read = self.send_arrays, self.world.step, self.read_fingers
         readings = []
+        step, states, arm, client = (
+            self.world.step, pybullet.getJointStates, self._arm, self._client,
+        )  # fmt: skip
         for q_tick, qd_tick in zip(q.tolist(), qd.tolist(), strict=True):
-            send(q_tick, qd_tick, opening_m, force_n)
+            self.send_arrays(q_tick, qd_tick, opening_m, force_n)
             step()
-            readings.append(read())
+            left, right = states(arm, _FINGERS, client)
+            readings.append((max(0.0, left[0] + right[0]), max(0.0, -0.5 * (left[3] + right[3]))))
         return readings
 
-    def _apply(self, q: list[float], qd: list[float], opening_m: float, force_n: float) -> None:
-        pybullet.setJointMotorControlArray(
-            self._arm,
-            _ARM,
-            pybullet.POSITION_CONTROL,
-            targetPositions=q,
-            targetVelocities=qd,
-            forces=self._torque,
-            positionGains=_GAINS,
-            physicsClientId=self._client,
-        )
-        # A motor keeps what it was told; the fingers are told less often than at every tick.
+    def press(self, opening_m: float, force_n: float) -> None:
+        """Tell the fingers' motors an opening (m) and a force (N); they keep to it until told anew.
+
+        Telling them the same again costs nothing.
+        """
         if self._fingers_told == (opening_m, force_n):
             return
         self._fingers_told = (opening_m, force_n)
@@ -208,3 +204,16 @@ class SimPanda:
                 maxVelocity=self._finger_speed_m_s,
                 physicsClientId=self._client,
             )
+
+    def _apply(self, q: list[float], qd: list[float], opening_m: float, force_n: float) -> None:
+        pybullet.setJointMotorControlArray(
+            self._arm,
+            _ARM,
+            pybullet.POSITION_CONTROL,
+            targetPositions=q,
+            targetVelocities=qd,
+            forces=self._torque,
+            positionGains=_GAINS,
+            physicsClientId=self._client,
+        )
+        self.press(opening_m, force_n)

@@ -65,6 +65,8 @@ class Kinematics:
         self.data = self.model.createData()
         self.limits = limits
         self.tool_id: int = self.model.getFrameId(limits.tool_frame)
+        #: The tool's placement after the newest computation; it follows Pinocchio's own memory.
+        self.placement: pin.SE3 = self.data.oMf[self.tool_id]
         self._lower = limits.joints.lower_rad
         self._upper = limits.joints.upper_rad
         self._half_range = 0.5 * (self._upper - self._lower)
@@ -93,7 +95,7 @@ class Kinematics:
             velocity in world axes.
         """
         velocity = self.jacobian(q).dot(qd)  # which places the tool's frame, too
-        return np.asarray(self.data.oMf[self.tool_id].homogeneous), velocity
+        return np.asarray(self.placement.homogeneous), velocity
 
     def jacobian(self, q: Array) -> Array:
         """(6, n): joint velocities to the tool's linear and angular velocity, world axes."""

@@ -125,7 +125,10 @@ def observe(
     out[3] = math.atan2(relative[1, 0], relative[0, 0])
     out[4:7] = R_T.dot(tool_velocity[:3])
     out[7] = R_T[2].dot(tool_velocity[3:])
-    out[8:12] = (gripper.opening_m, gripper.force_n, gripper.contact, gripper.slip)
+    out[8] = gripper.opening_m
+    out[9] = gripper.force_n
+    out[10] = gripper.contact
+    out[11] = gripper.slip
     out[12:17] = previous_action
     out[20] = candidate_age
     out[21:24] = R_T.dot(target.object_position_m - position)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from configs.load import bounded
 from robot.execution.action import DEFAULT_SCALE, ActionScale, to_twist
-from robot.execution.gripper import GripperController
-from robot.execution.servo import CartesianServo
+from robot.execution.gripper import GripperConfig, GripperController
+from robot.execution.servo import CartesianServo, ServoConfig
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
 from robot.observation import Target, observe
@@ -25,6 +25,7 @@ from robot.types import GraspCandidate, GripperCommand, GripperState, ObjectStat
 
 Array = NDArray[np.float64]
 
+TICK_S = 1.0 / 240.0
 TICKS = 12
 """Control ticks (240 Hz) of one policy step (20 Hz)."""
 
@@ -87,14 +88,16 @@ class GraspLoop:
         self.scale = scale
 
     @classmethod
-    def make(cls, limits: RobotLimits, config: GraspLoopConfig | None = None) -> GraspLoop:
-        """With its own kinematics, servo and gripper, all as configured by default."""
+    def make(
+        cls, limits: RobotLimits, config: GraspLoopConfig | None = None, tick_s: float = TICK_S
+    ) -> GraspLoop:
+        """With its own kinematics, servo and gripper, configured by default but for the tick."""
         kinematics = Kinematics(limits)
         return cls(
             limits,
             kinematics,
-            CartesianServo(kinematics, limits),
-            GripperController(limits.gripper),
+            CartesianServo(kinematics, limits, ServoConfig(tick_s=tick_s)),
+            GripperController(limits.gripper, GripperConfig(tick_s=tick_s)),
             config,
         )
 
@@ -171,9 +174,10 @@ class GraspLoop:
     def outcome(self, now_s: float) -> Outcome:
         """How the attempt stands after the newest ``observe``."""
         c = self.config
-        from_grasp = self.target.rotation.T @ (self._X_world_tool[:3, 3] - self.target.position_m)
+        from_grasp_m = self._X_world_tool[:3, 3] - self.target.position_m
+        x, y, z = self.target.rotation.T.dot(from_grasp_m).tolist()
         closing = self.commanded_opening_m < self.target.candidate.opening_m - 0.01
-        if -from_grasp[2] >= c.lift_m and closing:
+        if -z >= c.lift_m and closing:
             if not self.gripper_state.contact:
                 return Outcome.MISSED
             self._held_steps += 1
@@ -181,7 +185,7 @@ class GraspLoop:
                 return Outcome.HELD
         else:
             self._held_steps = 0
-        if np.hypot(from_grasp[0], from_grasp[1]) > c.stray_m or -from_grasp[2] > c.lift_m + 0.15:
+        if math.hypot(x, y) > c.stray_m or -z > c.lift_m + 0.15:
             return Outcome.STRAYED
         if now_s - self._begun_s >= c.timeout_s:
             return Outcome.TIMEOUT

@@ -84,10 +84,9 @@ class CartesianServo:
         self._angular_step = c.angular_acceleration_rad_s2 * dt
         self._feedback = c.feedback_per_s
         self._max_lag_m, self._max_lag_rad = c.max_lag_m, c.max_lag_rad
-        # Views that follow the tool frame in Pinocchio's own memory; fetching them anew at each
-        # tick would cost as much as the Jacobian.
-        self._placement = kinematics.data.oMf[kinematics.tool_id]
-        self._tool_p, self._tool_Rt = self._placement.translation, self._placement.rotation.T
+        # Views that follow the tool; fetching them at each tick costs as much as the Jacobian.
+        placement = kinematics.placement
+        self._tool_p, self._tool_Rt = placement.translation, placement.rotation.T
         self._ldlt = eigenpy.LDLT(6)
         self._normal, self._lead, self._step_rad = (
             np.empty((6, 6)),

@@ -138,10 +138,15 @@ class FiniteMonitor:
             return halt(f"command: expected (ticks, {self._n}) joints, got shape {shape}")
         if not all_finite(position_rad):
             return halt("command: holds NaN or infinity")
-        measured = state.joints.position_rad
-        if measured.shape != (self._n,) or not all_finite(measured):
-            return halt(f"state: expected {self._n} finite joints, got shape {measured.shape}")
+        if not self.sound(state):
+            shape = state.joints.position_rad.shape
+            return halt(f"state: expected {self._n} finite joints, got shape {shape}")
         return OK
+
+    def sound(self, state: RobotState) -> bool:
+        """Whether the measured joints are numbers, and as many as there should be."""
+        measured = state.joints.position_rad
+        return measured.shape == (self._n,) and all_finite(measured)
 
 
 class StaleMonitor:
@@ -263,12 +268,18 @@ class WorkspaceMonitor:
         path = [point(self._sent.position_rad)]
         path += [point(position_rad[k]) for k in rows]
         per_speed = 1.0 / (2.0 * self._c.workspace_deceleration_m_s2 * seconds**2)
-        for before, after in pairwise(path):
-            for x, y, low, high in zip(before, after, self._low, self._high, strict=True):
-                way = y - x
-                stop = y + way * abs(way) * per_speed
-                if not (low <= y <= high and low <= stop <= high):
-                    return self._judge(np.array(path), per_speed)
+        (x_low, y_low, z_low), (x_high, y_high, z_high) = self._low, self._high
+        for (x0, y0, z0), (x, y, z) in pairwise(path):
+            dx, dy, dz = x - x0, y - y0, z - z0
+            if not (
+                x_low <= x <= x_high
+                and x_low <= x + dx * abs(dx) * per_speed <= x_high
+                and y_low <= y <= y_high
+                and y_low <= y + dy * abs(dy) * per_speed <= y_high
+                and z_low <= z <= z_high
+                and z_low <= z + dz * abs(dz) * per_speed <= z_high
+            ):
+                return self._judge(np.array(path), per_speed)
         return OK
 
     def _judge(self, path: Array, per_speed: float) -> SafetyVerdict:

@@ -14,6 +14,7 @@ from robot.geometry import all_finite
 from robot.interface import SafetyMonitor
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
+from robot.safety.envelope import Envelope
 from robot.safety.monitors import (
     AccelerationMonitor,
     FiniteMonitor,
@@ -60,15 +61,19 @@ class Supervisor:
         self._sent = Sent(self._n)
         self._limiter = JointLimiter(limits.joints, c.tick_s)
         self._first = FiniteMonitor(limits)
+        stale = StaleMonitor(c)
+        workspace = WorkspaceMonitor(limits, kinematics, c, self._sent)
         self._monitors: list[SafetyMonitor] = [
             self._first,
-            StaleMonitor(c),
+            stale,
             PositionMonitor(limits, c, self._sent),
             VelocityMonitor(limits, c, self._sent),
             AccelerationMonitor(limits, c, self._sent),
-            WorkspaceMonitor(limits, kinematics, c, self._sent),
+            workspace,
             *extra,
         ]
+        self._envelope = Envelope(limits, c)
+        self._beyond_envelope: list[SafetyMonitor] = [stale, workspace, *extra]
         self._speed = limits.joints.velocity_rad_s * (1.0 + c.tolerance)
         self._state: RobotState | None = None
         self._latched: SafetyVerdict | None = None
@@ -171,7 +176,10 @@ class Supervisor:
         monitor: object = self
         worst = OK
         try:
-            for monitor in self._monitors:
+            monitors = self._monitors
+            if self._first.sound(state) and self._envelope.holds(q, qd, self._sent):
+                monitors = self._beyond_envelope
+            for monitor in monitors:
                 verdict = monitor.check(state, q, now_s)
                 if verdict is OK and monitor is not self._first:
                     continue
