@@ -63,6 +63,13 @@ class Pose:
         """From a (3, 3) rotation matrix and a (3,) position in m."""
         return cls(parent, child, position_m, geometry.quat_from_matrix(np.asarray(rotation)))
 
+    @classmethod
+    def stored(cls, parent: str, child: str, position_m: Any, quat_xyzw: Any) -> Pose:
+        """One that was written down: normalizing it once more could change its last bits."""
+        pose = cls(parent, child, position_m, quat_xyzw)
+        _set(pose, quat_xyzw=_vector(quat_xyzw, 4, "Pose.quat_xyzw"))
+        return pose
+
     @property
     def rotation(self) -> Array:
         """The (3, 3) rotation matrix."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # On a shared or slow machine a first call may take seconds: time is the suite's business, not one
@@ -15,3 +16,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("steadyhand")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Tests neither read nor fill the user's cache."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("STEADYHAND_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
