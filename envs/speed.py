@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -69,7 +69,7 @@ class CubePick:
             ticks=ticks,
             disable_env_checker=True,
         )
-        self._base: Any = self._env.unwrapped
+        self._base = cast(Any, self._env.unwrapped)
         world, arm = self._base.world, self._base.arm
         self._player = Player(
             arm,

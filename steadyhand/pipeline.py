@@ -34,6 +34,7 @@ from policies.evaluation.subjects import EXPERT
 from policies.learning.dagger import DaggerConfig, dagger
 from policies.learning.network import PolicyNetwork
 from policies.learning.ppo import PpoConfig, improve
+from policies.learning.tracking import Tracking
 from policies.provenance import git_commit, provenance
 from policies.storage import replace_json
 from robot.errors import SteadyhandError
@@ -137,12 +138,14 @@ class Pipeline:
         config: see :class:`TrainingConfig`.
         say: called with one line for each step worth telling.
         workers: processes where work is shared.
+        tracking: gets every curve, where the run is tracked.
     """
 
     out: Path
     config: TrainingConfig
     say: Say
     workers: int = 2
+    tracking: Tracking | None = None
 
     def begin(self) -> None:
         """Write the resolved config; refuse a folder that was begun with another.
@@ -208,6 +211,7 @@ class Pipeline:
 
         def tell(metrics: dict[str, Any]) -> None:
             if "wall_s" in metrics:
+                self._track("detector", int(metrics.get("epoch", 0)), metrics, board=False)
                 shown = {k: round(v, 4) for k, v in metrics.items() if isinstance(v, float)}
                 self.say(f"detector: epoch {metrics.get('epoch')}: {shown}")
 
@@ -259,6 +263,7 @@ class Pipeline:
         held_out = samples_of(read_trials(validation_set))
 
         def tell(metrics: dict[str, Any]) -> None:
+            self._track("scorer", int(metrics["epoch"]), metrics)
             if metrics["epoch"] % 5 == 0:
                 shown = {k: round(v, 4) for k, v in metrics.items() if isinstance(v, float)}
                 self.say(f"scorer: epoch {metrics['epoch']}: {shown}")
@@ -299,6 +304,7 @@ class Pipeline:
             folder,
             self.config.bc,
             progress=lambda line: self.say(f"bc: {line}"),
+            curves=lambda epoch, values: self._track("bc", epoch, values),
         )
         return result.network
 
@@ -308,20 +314,27 @@ class Pipeline:
         if (folder / "network.pt").exists():
             return PolicyNetwork.load(folder / "network.pt")
         clone = self.clone()
+
+        def tell(row: dict[str, Any]) -> None:
+            self._track("ppo", int(row["steps"]), row)
+            self.say("ppo: " + ", ".join(f"{k} {_short(v)}" for k, v in row.items()))
+
         result = improve(
             clone,
             self.demonstrations(),
             self.config.task.env(),
             folder,
             self.config.ppo,
-            progress=lambda row: self.say(
-                "ppo: " + ", ".join(f"{k} {_short(v)}" for k, v in row.items())
-            ),
+            progress=tell,
         )
         self.say(
             f"ppo: {result.before:.3f} before, {result.after:.3f} after; ships the {result.chosen}"
         )
         return result.network
+
+    def _track(self, stage: str, step: int, values: dict[str, Any], board: bool = True) -> None:
+        if self.tracking is not None:
+            self.tracking.curves(stage, step, values, board)
 
 
 def _short(value: Any) -> str:

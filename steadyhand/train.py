@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from robot.errors import ConfigError
-from steadyhand.console import CORES, ERR, Json, Seed, Workers, emit
+from steadyhand.console import CORES, ERR, Json, Seed, Store, Workers, emit
 
 if TYPE_CHECKING:
     from robot.types import RgbdFrame
@@ -30,7 +30,7 @@ Set = Annotated[
 
 def detector(
     out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
-    workers: Workers = CORES, json: Json = False,
+    workers: Workers = CORES, tracking: Store = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Render scenes, train the detector on them, export it to int8 ONNX.
 
@@ -40,20 +40,20 @@ def detector(
     def stage(pipeline: Pipeline) -> dict[str, Any]:
         return {"detector": str(pipeline.detector())}
 
-    _finish(stage, out, budget, set_, seed, workers, json, shared=True)
+    _finish(stage, out, budget, set_, seed, workers, tracking, json, shared=True)
 
 
 def scorer(
     out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
-    workers: Workers = CORES, json: Json = False,
+    workers: Workers = CORES, tracking: Store = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Try grasps on train objects, train the grasp scorer on them, calibrate and export it."""
-    _finish(lambda p: {"scorer": str(p.scorer())}, out, budget, set_, seed, workers, json)
+    _finish(lambda p: {"scorer": str(p.scorer())}, out, budget, set_, seed, workers, tracking, json)
 
 
 def bc(
     out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
-    workers: Workers = CORES, json: Json = False,
+    workers: Workers = CORES, tracking: Store = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Record demonstrations by the expert and clone them, with rounds of corrections."""
 
@@ -61,12 +61,12 @@ def bc(
         pipeline.clone()
         return {"network": str(out / "bc" / "network.pt")}
 
-    _finish(stage, out, budget, set_, seed, workers, json)
+    _finish(stage, out, budget, set_, seed, workers, tracking, json)
 
 
 def ppo(
     out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
-    workers: Workers = CORES, json: Json = False,
+    workers: Workers = CORES, tracking: Store = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Improve the cloned policy with PPO (cloning first, where that was not done)."""
 
@@ -74,12 +74,12 @@ def ppo(
         pipeline.improve()
         return {"network": str(out / "ppo" / "network.pt")}
 
-    _finish(stage, out, budget, set_, seed, workers, json)
+    _finish(stage, out, budget, set_, seed, workers, tracking, json)
 
 
 def everything(
     out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
-    workers: Workers = CORES, json: Json = False,
+    workers: Workers = CORES, tracking: Store = None, json: Json = False,
 ) -> None:  # fmt: skip
     """From nothing to a verified bundle, in stages that resume."""
 
@@ -115,7 +115,7 @@ def everything(
         )  # fmt: skip
         return {"bundle": str(bundle.root), "bytes": bundle.size}
 
-    _finish(stage, out, budget, set_, seed, workers, json, packs=True)
+    _finish(stage, out, budget, set_, seed, workers, tracking, json, packs=True)
 
 
 def reference_frame(seed: int) -> RgbdFrame:
@@ -128,9 +128,10 @@ def reference_frame(seed: int) -> RgbdFrame:
 
 def _finish(
     stage: Any, out: Path, budget: str, overrides: list[str] | None, seed: int, workers: int,
-    json: bool, packs: bool = False, shared: bool = False,
+    tracking: str | None, json: bool, packs: bool = False, shared: bool = False,
 ) -> None:  # fmt: skip
     from configs.load import find, load
+    from policies.storage import read_json
 
     is_file = budget.endswith((".yaml", ".yml"))
     if not is_file and budget not in ("quick", "full"):
@@ -160,9 +161,21 @@ def _finish(
         minutes = (time.monotonic() - began) / 60
         ERR.print(f"[dim]{minutes:6.1f} min[/dim]  {line}", highlight=False)
 
-    pipeline = Pipeline(out, config, say, max(workers, 1))
-    pipeline.begin()
-    result = stage(pipeline)
+    from policies.learning.tracking import Tracking
+
+    Pipeline(out, config, say).begin()  # refuses a folder of another configuration
+    # Of several processes the leading one keeps the record.
+    with Tracking(out, tracking if rank == 0 else "none") as record:
+        begun = read_json(out / "run.json") if rank == 0 else {"config": {}}
+        tags = {k: begun[k] for k in ("config_hash", "seed", "git_commit") if k in begun}
+        record.parameters(begun["config"], {**tags, "stage": " ".join(sys.argv[1:3])})
+        result = stage(Pipeline(out, config, say, max(workers, 1), record))
+        record.files("run", out / "run.json")
+        for name in ("detector", "scorer", "bc", "ppo"):
+            kept = ("metrics.jsonl", "scorer.json", "result.json", "network.pt")
+            record.files(name, *(out / name / file for file in kept))
+        if "bundle" in result:
+            record.bundle(Path(result["bundle"]))
     result["wall_s"] = round(time.monotonic() - began, 1)
     if rank == 0:
         emit(result, json, "done")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
-import pytest
 from hypothesis import HealthCheck, settings
 
 # On a shared or slow machine a first call may take seconds: time is the suite's business, not one
@@ -17,11 +17,8 @@ settings.register_profile(
 )
 settings.load_profile("steadyhand")
 
-
-@pytest.fixture(autouse=True, scope="session")
-def own_cache(tmp_path_factory):
-    """Tests neither read nor fill the user's cache."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("STEADYHAND_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
-    patch.undo()
+# Tests neither read nor fill the user's cache, and track nothing unless they ask for it. Set here,
+# before any test copies the environment for a process of its own.
+_cache = tempfile.TemporaryDirectory(prefix="steadyhand-tests-")
+os.environ["STEADYHAND_CACHE"] = _cache.name
+os.environ["MLFLOW_TRACKING_URI"] = "none"

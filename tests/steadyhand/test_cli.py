@@ -32,6 +32,8 @@ VERBS = (
     "train all",
     "evaluate grasp",
     "evaluate perception",
+    "runs list",
+    "runs compare",
     "bench env",
     "bench edge",
     "bench perception",
@@ -204,7 +206,7 @@ def test_every_verb_has_help(fork):
         assert done.code == 0, (verb, done.err)
         assert verb.split()[-1] in done.out
         assert done.err == "", verb
-        if verb not in ("verify", "demos info"):
+        if verb not in ("verify", "demos info", "runs list", "runs compare"):
             assert "--seed" in done.out or verb.startswith("bench"), verb
         assert "--json" in done.out, verb
 
