@@ -119,6 +119,16 @@ class JointState:
     effort_nm: Array
 
     def __post_init__(self) -> None:
+        try:  # all three at once: a state is made at every tick
+            block = np.array(
+                (self.position_rad, self.velocity_rad_s, self.effort_nm), dtype=np.float64
+            )
+        except ValueError:  # of different lengths: said below
+            block = np.empty(0)
+        if block.ndim == 2 and geometry.all_finite(block):
+            block.setflags(write=False)
+            _set(self, position_rad=block[0], velocity_rad_s=block[1], effort_nm=block[2])
+            return
         position = _vector(self.position_rad, None, "JointState.position_rad")
         n = position.shape[0]
         _set(
