@@ -253,11 +253,15 @@ def rates(
 
 
 def workers_ratio(rounds: int, seconds: float) -> NDArray[np.float64]:
-    """(rounds,) what two worker processes simulate against one of them, by the clock.
+    """What two worker processes simulate against one of them.
 
     Args:
         rounds: in each, one runs alone, then both.
         seconds: each time.
+
+    Returns:
+        (rounds, 2): by the clock, and by the time that each worker had a core. The second leaves
+        out what other load takes of the machine, and shows how far the two slow each other down.
     """
     context = multiprocessing.get_context("spawn")
     pairs = [context.Pipe() for _ in range(2)]
@@ -275,7 +279,7 @@ def workers_ratio(rounds: int, seconds: float) -> NDArray[np.float64]:
             alone = _together(connections[number % 2 : number % 2 + 1], seconds)
             ratios.append(_together(connections, seconds) / alone)
         return np.array(ratios)
-    except EOFError as error:
+    except (EOFError, OSError) as error:
         raise SteadyhandError("bench: a worker process died") from error
     finally:
         for connection in connections:
@@ -284,14 +288,14 @@ def workers_ratio(rounds: int, seconds: float) -> NDArray[np.float64]:
             process.join(timeout=10)
 
 
-def _together(connections: list[Connection], seconds: float) -> float:
+def _together(connections: list[Connection], seconds: float) -> NDArray[np.float64]:
     for connection in connections:
         connection.send(seconds)
-    return sum(float(connection.recv()) for connection in connections)
+    return np.sum([connection.recv() for connection in connections], axis=0)
 
 
 def _work(connection: Connection) -> None:
-    """Answers a number of seconds with the simulated seconds per second of the clock."""
+    """Answers a number of seconds with what it simulates a second: of the clock, of the core."""
     side = CubePick()
     connection.send(None)
     number = 0
@@ -300,9 +304,10 @@ def _work(connection: Connection) -> None:
             seconds = connection.recv()
         except EOFError:
             break
-        simulated, began = 0.0, time.perf_counter()
+        simulated, began, cpu_began = 0.0, time.perf_counter(), time.thread_time()
         while time.perf_counter() - began < seconds:
             simulated += side.play(number)[0]
             number += 1
-        connection.send(simulated / (time.perf_counter() - began))
+        spent = time.perf_counter() - began, time.thread_time() - cpu_began
+        connection.send((simulated / spent[0], simulated / spent[1]))
     side.close()

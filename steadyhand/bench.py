@@ -37,9 +37,9 @@ def env(
     else:
         missing["panda_gym"] = "panda-gym is not installed: pip install 'steadyhand[bench]'"
     found = rates(sides, seconds)
-    two_workers = None
+    two_workers = per_core = None
     if CORES > 1:
-        two_workers = float(np.median(workers_ratio(5, min(seconds, 2.0))))
+        two_workers, per_core = np.median(workers_ratio(5, min(seconds, 2.0)), axis=0).tolist()
     else:
         missing["two_workers"] = "this process may use one core only"
 
@@ -62,6 +62,7 @@ def env(
             "panda_gym_ratio": ratio("env", "panda_gym"),
             "equal_dt_ratio": ratio("equal_dt", "panda_gym"),
             "two_workers_ratio": two_workers,
+            "two_workers_per_core_ratio": per_core,
             "n_objects": n_objects,
             "rounds": len(found["env"]),
             "missing": missing,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs.speed import CubePick, PandaGymPick, rates
+from envs.speed import CubePick, PandaGymPick, rates, workers_ratio
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +67,10 @@ def test_sides_take_turns_at_the_same_picks():
     np.testing.assert_array_equal(found["a"], [2.0] * 4)
     np.testing.assert_array_equal(found["b"], [4.0] * 4)
     assert seen[:4] == [("a", 0), ("b", 0), ("b", 1), ("a", 1)]
+
+
+def test_two_workers_are_measured_by_the_clock_and_by_the_core():
+    found = workers_ratio(1, 0.2)
+    assert found.shape == (1, 2)
+    assert (found > 0.0).all()
+    assert (found < 4.0).all()  # two cannot do the work of four
