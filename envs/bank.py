@@ -1,13 +1,12 @@
 """A bank of settled scenes with their grasp candidates, made on first use and kept.
 
 Dropping, settling, looking and planning take far longer than putting objects back where they came
-to rest, so training visits each scene many times.
+to rest, so training visits each scene many times. Processes share what they made on disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,31 +14,15 @@ from numpy.typing import NDArray
 from envs.objects import ObjectModel
 from envs.panda import SimPanda
 from envs.scene import DropConfig, drop
+from envs.settled import SceneStore, SettledScene
 from envs.truth import TruthPerception
 from envs.world import World
 from robot.execution.grasp import GraspLoop
 from robot.planning.grasps import GraspPlanner
 from robot.planning.reach import reachable
-from robot.types import GraspCandidate, ObjectState, Pose
+from robot.types import GraspCandidate, ObjectState
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class SettledScene:
-    """Objects at rest, and how each of the best candidates can be reached.
-
-    Attributes:
-        models: what lies there.
-        poses: where, one for each model.
-        objects: what a look with the truth reports; ``object_id`` is the index into ``models``.
-        grasps: (candidate, joints (7,) rad at its pre-grasp), best first; may be empty.
-    """
-
-    models: tuple[ObjectModel, ...]
-    poses: tuple[Pose, ...]
-    objects: tuple[ObjectState, ...]
-    grasps: tuple[tuple[GraspCandidate, Array], ...]
 
 
 class SceneBank:
@@ -78,12 +61,30 @@ class SceneBank:
         self._planner = GraspPlanner(loop.limits.gripper)
         self._perception = TruthPerception(world)
         self._scenes: dict[int, SettledScene] = {}
+        self._store = SceneStore.shared(
+            models,
+            {
+                "n_objects": n_objects,
+                "drop": drop_config,
+                "seed": seed,
+                "keep_n": keep_n,
+                "world": world.config,
+                "loop": loop.config,
+                "limits": loop.limits,
+            },
+        )
 
     def scene(self, number: int) -> SettledScene:
-        """Scene ``number``, made now if need be."""
-        if number not in self._scenes:
-            self._scenes[number] = self._make(number)
-        return self._scenes[number]
+        """Scene ``number``, made now if nobody did so before."""
+        scene = self._scenes.get(number)
+        if scene is None and self._store is not None:
+            scene = self._store.load(number)
+        if scene is None:
+            scene = self._make(number)
+            if self._store is not None:
+                self._store.save(number, scene)
+        self._scenes[number] = scene
+        return scene
 
     def put(self, scene: SettledScene) -> list[int]:
         """Reset the world and put a scene into it; returns the objects' body ids."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from envs.world import TIME_STEP_S, World
+from envs.world import World
 
 
 class SimClock:
@@ -25,7 +25,7 @@ class SimClock:
 
     def sleep_until(self, time_s: float) -> None:
         """Step the world until ``time_s``."""
-        ticks = round((time_s - self._world.time_s) / TIME_STEP_S)
+        ticks = round((time_s - self._world.time_s) / self._world.config.tick_s)
         if ticks > 0:
             self._world.step(ticks)
             if self.on_tick is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
-from envs.world import TIME_STEP_S, WORKSPACE_MAX_M, WORKSPACE_MIN_M, World
+from envs.world import WORKSPACE_MAX_M, WORKSPACE_MIN_M, World
 from robot.geometry import grasp_rotation, yaw_between
 from robot.types import GraspCandidate, Pose
 
@@ -89,12 +89,13 @@ class Disturbance:
             self._done = True
             self.world.push(self.body, [0.0, 0.0, linear[2]], [0.0, 0.0, 0.0])
             return
+        tick_s = self.world.config.tick_s
         # Where it ought to be after this tick; friction and what is in the way hold it back.
-        share = min(1.0, (since + TIME_STEP_S) / self._pace_s)
+        share = min(1.0, (since + tick_s) / self._pace_s)
         behind = self._from.position_m[:2] + share * self._way - here.position_m[:2]
-        velocity = _limited(behind / TIME_STEP_S, 2.0 * np.linalg.norm(self._way) / self._pace_s)
+        velocity = _limited(behind / tick_s, 2.0 * np.linalg.norm(self._way) / self._pace_s)
         missing = share * self._turn - yaw_between(self._from.rotation, here.rotation)
-        spin = _limited(np.array([missing / TIME_STEP_S]), 2.0 * abs(self._turn) / self._pace_s)
+        spin = _limited(np.array([missing / tick_s]), 2.0 * abs(self._turn) / self._pace_s)
         self.world.push(self.body, [*velocity, linear[2]], [0.0, 0.0, float(spin[0])])
 
 

@@ -22,14 +22,14 @@ from envs.perception_model import ModelledWatch, PerceptionModelConfig
 from envs.physics import apply_physics
 from envs.physics import physics as physics_setting
 from envs.scene import DropConfig
-from envs.world import World
+from envs.world import TIME_STEP_S, World, WorldConfig
 from robot import observation
 from robot.errors import ConfigError
 from robot.execution.action import ACTION
 from robot.execution.grasp import TICKS, GraspLoop, GraspLoopConfig, Outcome
 from robot.limits import load_limits
 from robot.planning.reach import reachable
-from robot.safety.supervisor import Supervisor
+from robot.safety.supervisor import SafetyConfig, Supervisor
 from robot.types import (
     CameraIntrinsics,
     GraspCandidate,
@@ -76,6 +76,8 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         disturbed: share of the episodes that are disturbed.
         timeout_s: longest time the policy may act; a person needs more than a policy.
         render_mode: None, ``rgb_array``, or ``human``: Bullet's window (needs a display).
+        tick_hz: rate of physics and control. Policies are made for 240 Hz and 12 ticks a step.
+        ticks: of one policy step.
     """
 
     metadata = {  # noqa: RUF012 (Gymnasium's name)
@@ -97,6 +99,8 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         disturbed: float = 0.0,
         timeout_s: float = GraspLoopConfig.timeout_s,
         render_mode: str | None = None,
+        tick_hz: float = 240.0,
+        ticks: int = TICKS,
     ) -> None:
         if physics not in ("nominal", "hard", "mixed"):
             raise ConfigError(f"physics: expected nominal, hard or mixed, got {physics!r}")
@@ -115,13 +119,14 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._disturbed_share = disturbed
         self._disturbance = load(DisturbanceConfig, find("protocol", "disturbance"))
         self.limits = load_limits("panda")
-        self.world = World(gui=render_mode == "human")
+        tick_s, self._ticks = 1.0 / tick_hz, ticks
+        self.world = World(WorldConfig(tick_s=tick_s), gui=render_mode == "human")
         self.arm = SimPanda(self.world, self.limits)
-        self.loop = GraspLoop.make(self.limits, GraspLoopConfig(timeout_s=timeout_s))
+        self.loop = GraspLoop.make(self.limits, GraspLoopConfig(timeout_s=timeout_s), tick_s=tick_s)
         self.privileged_names = tuple(
             f"joint_position.{i}" for i in range(self.limits.joints.count)
         )
-        self.supervisor = Supervisor(self.limits, self.loop.kinematics)
+        self.supervisor = Supervisor(self.limits, self.loop.kinematics, SafetyConfig(tick_s=tick_s))
         self.bank = SceneBank(
             self.world,
             self.arm,
@@ -176,9 +181,9 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """One policy step of 12 control ticks."""
+        """One policy step: 12 control ticks, unless told otherwise."""
         grip = self.loop.act(action)
-        q, qd = self.loop.references(TICKS)
+        q, qd = self.loop.references(self._ticks)
         state = self._state()
         q, qd, verdict = self.supervisor.filter(state, q, qd, self.world.time_s)
         if verdict.level is not VerdictLevel.OK:
@@ -220,16 +225,16 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             seen = self._watch.read(self.world.time_s)
             if seen is not None:
                 self.loop.track(seen)
-        q, qd, _, _, _ = self.arm.read_arrays()
-        self._q = q
-        return self.loop.observe(q, qd, self.world.time_s)
+        # Kept for the supervisor: nothing moves before the next step.
+        self._reading = self.arm.read_arrays()
+        return self.loop.observe(self._reading[0], self._reading[1], self.world.time_s)
 
     def _told(self) -> dict[str, Any]:
         """Scene, physics and object, and the joints (n,) rad: recorded, never shown to a policy."""
-        return {**self._info, "privileged": np.array(self._q, dtype=np.float32)}
+        return {**self._info, "privileged": np.array(self._reading[0], dtype=np.float32)}
 
     def _state(self) -> RobotState:
-        q, qd, effort, opening, force = self.arm.read_arrays()
+        q, qd, effort, opening, force = self._reading
         return RobotState(
             self.world.time_s, JointState(q, qd, effort), GripperState(opening, force)
         )
@@ -237,15 +242,13 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     def _run(
         self, q: NDArray[np.float64], qd: NDArray[np.float64], opening_m: float, force_n: float
     ) -> None:
-        for q_tick, qd_tick in zip(q.tolist(), qd.tolist(), strict=True):
-            self.arm.send_arrays(q_tick, qd_tick, opening_m, force_n)
-            self.world.step()
-            self.loop.feel(*self.arm.read_fingers())
+        self.loop.feel(self.arm.follow(q, qd, opening_m, force_n))
 
     def _held_through(self, opening_m: float, force_n: float) -> bool:
         self.loop.brake()
-        for _ in range(HOLD_TICKS // TICKS):
-            self._run(*self.loop.references(TICKS), opening_m, force_n)
+        step_s = self._ticks * self.world.config.tick_s
+        for _ in range(round(HOLD_TICKS * TIME_STEP_S / step_s)):
+            self._run(*self.loop.references(self._ticks), opening_m, force_n)
         return any(self.world.aabb(b)[0][2] >= SUCCESS_HEIGHT_M for b in self._bodies)
 
     def _disturb(

@@ -19,6 +19,7 @@ from robot.types import GripperCommand, GripperState, JointCommand, JointState, 
 
 _ARM = list(range(7))
 _FINGERS = [9, 10]
+_GAINS = [0.3] * 7
 _GEAR_FORCE_N = 60.0
 """With which the two fingers keep each other in step."""
 
@@ -52,7 +53,7 @@ class SimPanda:
         self._torque = [float(v) for v in limits.joints.torque_nm]
         self._finger_speed_m_s = limits.gripper.max_speed_m_s / 2
         self._home = np.asarray(limits.home_rad, dtype=np.float64)
-        self._gripper = GripperState(limits.gripper.max_opening_m, 0.0)
+        self._fingers_told: tuple[float, float] | None = None
         gear = pybullet.createConstraint(
             self._arm, 9, self._arm, 10, pybullet.JOINT_GEAR,
             [1, 0, 0], [0, 0, 0], [0, 0, 0], physicsClientId=self._client,
@@ -91,6 +92,7 @@ class SimPanda:
                 self._arm, finger, opening / 2, 0.0, physicsClientId=self._client
             )
         self._queue.clear()
+        self._fingers_told = None
         self._apply(q.tolist(), [0.0] * 7, opening, self.force_limit_n)
         for _ in range(self._latency_ticks):
             self._queue.append((q.tolist(), [0.0] * 7, opening, self.force_limit_n))
@@ -134,17 +136,16 @@ class SimPanda:
         states = pybullet.getJointStates(
             self._arm, [*_ARM, *_FINGERS], physicsClientId=self._client
         )
-        q = np.array([s[0] for s in states[:7]])
-        qd = np.array([s[1] for s in states[:7]])
-        effort = np.array([s[3] for s in states[:7]])
-        opening = max(0.0, states[7][0] + states[8][0])
+        position, velocity, _, torque = zip(*states, strict=True)
+        q, qd, effort = np.array((position[:7], velocity[:7], torque[:7]))
+        opening = max(0.0, position[7] + position[8])
         # Closing is negative in the finger joints; pressing outwards is no grip.
-        force = max(0.0, -0.5 * (states[7][3] + states[8][3]))
+        force = max(0.0, -0.5 * (torque[7] + torque[8]))
         return q, qd, effort, opening, force
 
     def read_fingers(self) -> tuple[float, float]:
         """(opening m, mean finger force N); cheaper than reading everything."""
-        left, right = pybullet.getJointStates(self._arm, _FINGERS, physicsClientId=self._client)
+        left, right = pybullet.getJointStates(self._arm, _FINGERS, self._client)
         return max(0.0, left[0] + right[0]), max(0.0, -0.5 * (left[3] + right[3]))
 
     def send_arrays(
@@ -160,17 +161,39 @@ class SimPanda:
         self._apply(*due)
         return due[0], due[1]
 
-    def _apply(self, q: list[float], qd: list[float], opening_m: float, force_n: float) -> None:
-        pybullet.setJointMotorControlArray(
-            self._arm,
-            _ARM,
-            pybullet.POSITION_CONTROL,
-            targetPositions=q,
-            targetVelocities=qd,
-            forces=self._torque,
-            positionGains=[0.3] * 7,
-            physicsClientId=self._client,
-        )
+    def follow(
+        self, q: Array, qd: Array, opening_m: float, force_n: float
+    ) -> list[tuple[float, float]]:
+        """Send a batch tick by tick and step the world after each.
+
+        Args:
+            q: (ticks, 7) rad.
+            qd: (ticks, 7) rad/s.
+            opening_m: for the gripper, in all of them.
+            force_n: to close with.
+
+        Returns:
+            What :meth:`read_fingers` gives after each tick.
+        """
+        readings = []
+        step, states, arm, client = (
+            self.world.step, pybullet.getJointStates, self._arm, self._client,
+        )  # fmt: skip
+        for q_tick, qd_tick in zip(q.tolist(), qd.tolist(), strict=True):
+            self.send_arrays(q_tick, qd_tick, opening_m, force_n)
+            step()
+            left, right = states(arm, _FINGERS, client)
+            readings.append((max(0.0, left[0] + right[0]), max(0.0, -0.5 * (left[3] + right[3]))))
+        return readings
+
+    def press(self, opening_m: float, force_n: float) -> None:
+        """Tell the fingers' motors an opening (m) and a force (N); they keep to it until told anew.
+
+        Telling them the same again costs nothing.
+        """
+        if self._fingers_told == (opening_m, force_n):
+            return
+        self._fingers_told = (opening_m, force_n)
         for finger in _FINGERS:
             pybullet.setJointMotorControl2(
                 self._arm,
@@ -181,3 +204,16 @@ class SimPanda:
                 maxVelocity=self._finger_speed_m_s,
                 physicsClientId=self._client,
             )
+
+    def _apply(self, q: list[float], qd: list[float], opening_m: float, force_n: float) -> None:
+        pybullet.setJointMotorControlArray(
+            self._arm,
+            _ARM,
+            pybullet.POSITION_CONTROL,
+            targetPositions=q,
+            targetVelocities=qd,
+            forces=self._torque,
+            positionGains=_GAINS,
+            physicsClientId=self._client,
+        )
+        self.press(opening_m, force_n)

@@ -84,7 +84,7 @@ def _top_below(world: World, body: int, x: float, y: float) -> float:
 def settle(world: World, longest_s: float) -> bool:
     """Step until every object has been at rest for 0.1 s; False if time ran out first."""
     quiet = 0
-    for _ in range(round(longest_s * 240 / 8)):
+    for _ in range(round(longest_s / (8 * world.config.tick_s))):
         world.step(8)
         still = all(_still(world, body) for body in world.bodies)
         quiet = quiet + 1 if still else 0

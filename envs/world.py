@@ -27,16 +27,21 @@ WORKSPACE_MIN_M = (0.28, -0.26)
 WORKSPACE_MAX_M = (0.70, 0.26)
 
 
+TIME_STEP_S = 1.0 / 240.0
+
+
 @dataclass(frozen=True)
 class WorldConfig:
-    """Physics of the world; the time step is 1/240 s.
+    """Physics of the world.
 
     Attributes:
+        tick_s: its time step.
         solver_iterations_n: of Bullet's sequential-impulse solver; more make grips steadier.
         table_friction: lateral friction of table and tray.
         finger_spinning_friction: resists an object's turning between the fingertips.
     """
 
+    tick_s: float = bounded(TIME_STEP_S, 1e-4, 0.1)
     solver_iterations_n: int = bounded(50, 1, 500)
     table_friction: float = bounded(0.6, 0.0, 2.0)
     finger_spinning_friction: float = bounded(0.1, 0.0, 2.0)
@@ -49,9 +54,6 @@ class Body:
     body_id: int
     model: ObjectModel
     extra: dict[str, Any] = field(default_factory=dict)
-
-
-TIME_STEP_S = 1.0 / 240.0
 
 
 class World:
@@ -78,7 +80,7 @@ class World:
             pybullet.configureDebugVisualizer(pybullet.COV_ENABLE_KEYBOARD_SHORTCUTS, 0, **self._kw)
         self._step = pybullet.stepSimulation
         pybullet.setPhysicsEngineParameter(
-            fixedTimeStep=TIME_STEP_S,
+            fixedTimeStep=self.config.tick_s,
             numSolverIterations=self.config.solver_iterations_n,
             deterministicOverlappingPairs=1,
             # Where the solver may stop early, the results of touching objects depend in the last
@@ -128,10 +130,10 @@ class World:
     @property
     def time_s(self) -> float:
         """Simulated seconds since the last reset."""
-        return self._ticks * TIME_STEP_S
+        return self._ticks * self.config.tick_s
 
     def step(self, ticks: int = 1) -> None:
-        """Advance by ``ticks`` of 1/240 s."""
+        """Advance by ``ticks`` time steps."""
         for _ in range(ticks):
             if self.before_tick is not None:
                 self.before_tick()

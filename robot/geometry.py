@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
+def all_finite(array: Array) -> bool:
+    """Whether an array holds neither NaN nor infinity; faster than ``isfinite(array).all()``."""
+    return int(np.count_nonzero(np.isfinite(array))) == array.size
+
+
 def quat_multiply(a_xyzw: Array, b_xyzw: Array) -> Array:
     """Hamilton product ``a * b``: the rotation that applies ``b`` first, then ``a``."""
     ax, ay, az, aw = (float(v) for v in a_xyzw)

@@ -65,6 +65,8 @@ class Kinematics:
         self.data = self.model.createData()
         self.limits = limits
         self.tool_id: int = self.model.getFrameId(limits.tool_frame)
+        #: The tool's placement after the newest computation; it follows Pinocchio's own memory.
+        self.placement: pin.SE3 = self.data.oMf[self.tool_id]
         self._lower = limits.joints.lower_rad
         self._upper = limits.joints.upper_rad
         self._half_range = 0.5 * (self._upper - self._lower)
@@ -80,9 +82,20 @@ class Kinematics:
         """The (4, 4) matrix of ``X_world_tool0`` for joints (n,) rad; fast, a fresh array."""
         return np.asarray(self._placement(q).homogeneous)
 
-    def tool_position(self, q: Array) -> Array:
-        """(3,) position of the tool in the world, m, for joints (n,) rad."""
-        return np.array(self._placement(q).translation)
+    def tool_position(self, q: Array) -> list[float]:
+        """Position x, y, z of the tool in the world, m, for joints (n,) rad."""
+        position: list[float] = self._placement(q).translation.tolist()
+        return position
+
+    def tool_motion(self, q: Array, qd: Array) -> tuple[Array, Array]:
+        """Where the tool is and how it moves, for joints (n,) rad and rad/s.
+
+        Returns:
+            The (4, 4) matrix of ``X_world_tool0`` and the tool's (6,) linear m/s and angular rad/s
+            velocity in world axes.
+        """
+        velocity = self.jacobian(q).dot(qd)  # which places the tool's frame, too
+        return np.asarray(self.placement.homogeneous), velocity
 
     def jacobian(self, q: Array) -> Array:
         """(6, n): joint velocities to the tool's linear and angular velocity, world axes."""

@@ -67,6 +67,7 @@ class Target:
         candidate: what was chosen.
         obj: the object's state at the newest look, or None where no object could be told apart.
         object_position_m: (3,) of the object in the world, or the candidate's position.
+        constant: (SIZE,) float32, the observation as far as it stays the same all the time.
     """
 
     position_m: Array
@@ -74,13 +75,24 @@ class Target:
     candidate: GraspCandidate
     obj: ObjectState | None
     object_position_m: Array
+    constant: NDArray[np.float32]
 
     @classmethod
     def make(cls, candidate: GraspCandidate, obj: ObjectState | None) -> Target:
         """From the planner's choice."""
         pose = candidate.X_world_grasp
-        where = pose.position_m if obj is None else obj.X_world_obj.position_m
-        return cls(pose.position_m, pose.rotation, candidate, obj, where)
+        R, constant = pose.rotation, np.zeros(SIZE, dtype=np.float32)
+        height_m = pose.position_m[2]
+        constant[17:20] = (candidate.width_m, candidate.opening_m, height_m)
+        if obj is None:
+            constant[24:30] = (candidate.width_m, candidate.width_m, height_m, 1.0, 0.0, 0.0)
+            return cls(pose.position_m, R, candidate, obj, pose.position_m, constant)
+        turn = R.T @ obj.X_world_obj.rotation[:, 0]
+        # A box looks the same after half a turn, so the doubled angle is what is observed.
+        double = 2 * math.atan2(turn[1], turn[0])
+        constant[24:27] = obj.dimensions_m
+        constant[27:30] = (math.cos(double), math.sin(double), obj.confidence)
+        return cls(pose.position_m, R, candidate, obj, obj.X_world_obj.position_m, constant)
 
 
 def observe(
@@ -104,38 +116,21 @@ def observe(
     Returns:
         (SIZE,) float32, as laid out in ``OBSERVATION``.
     """
-    R = target.rotation
+    R_T = target.rotation.T
     position = X_world_tool[:3, 3]
-    relative = R.T @ X_world_tool[:3, :3]
-    velocity = R.T @ tool_velocity[:3]
-    candidate = target.candidate
-    obj = target.obj
-    out = np.empty(SIZE, dtype=np.float32)
-    out[0:3] = R.T @ (position - target.position_m)
+    relative = R_T.dot(X_world_tool[:3, :3])
+    candidate_age = now_s - target.candidate.stamp_s
+    out = target.constant.copy()
+    out[0:3] = R_T.dot(position - target.position_m)
     out[3] = math.atan2(relative[1, 0], relative[0, 0])
-    out[4:7] = velocity
-    out[7] = R[:, 2] @ tool_velocity[3:]
+    out[4:7] = R_T.dot(tool_velocity[:3])
+    out[7] = R_T[2].dot(tool_velocity[3:])
     out[8] = gripper.opening_m
     out[9] = gripper.force_n
     out[10] = gripper.contact
     out[11] = gripper.slip
     out[12:17] = previous_action
-    out[17] = candidate.width_m
-    out[18] = candidate.opening_m
-    out[19] = target.position_m[2]
-    out[20] = now_s - candidate.stamp_s
-    out[21:24] = R.T @ (target.object_position_m - position)
-    if obj is None:
-        out[24:27] = (candidate.width_m, candidate.width_m, target.position_m[2])
-        out[27:29] = (1.0, 0.0)
-        out[29] = 0.0
-        out[30] = now_s - candidate.stamp_s
-    else:
-        turn = R.T @ obj.X_world_obj.rotation[:, 0]
-        # A box looks the same after half a turn, so the doubled angle is what is observed.
-        double = 2 * math.atan2(turn[1], turn[0])
-        out[24:27] = obj.dimensions_m
-        out[27:29] = (math.cos(double), math.sin(double))
-        out[29] = obj.confidence
-        out[30] = now_s - obj.stamp_s
+    out[20] = candidate_age
+    out[21:24] = R_T.dot(target.object_position_m - position)
+    out[30] = candidate_age if target.obj is None else now_s - target.obj.stamp_s
     return out

@@ -22,7 +22,7 @@ def _vector(value: Any, size: int | None, name: str) -> Array:
     if array.ndim != 1 or (size is not None and array.shape[0] != size):
         want = "a vector" if size is None else f"{size} numbers"
         raise SteadyhandError(f"{name}: expected {want}, got shape {array.shape}")
-    if not np.isfinite(array).all():
+    if not geometry.all_finite(array):
         raise SteadyhandError(f"{name}: holds NaN or infinity: {array}")
     array.setflags(write=False)
     return array
@@ -62,6 +62,13 @@ class Pose:
     def from_matrix(cls, parent: str, child: str, rotation: Array, position_m: Any) -> Pose:
         """From a (3, 3) rotation matrix and a (3,) position in m."""
         return cls(parent, child, position_m, geometry.quat_from_matrix(np.asarray(rotation)))
+
+    @classmethod
+    def stored(cls, parent: str, child: str, position_m: Any, quat_xyzw: Any) -> Pose:
+        """One that was written down: normalizing it once more could change its last bits."""
+        pose = cls(parent, child, position_m, quat_xyzw)
+        _set(pose, quat_xyzw=_vector(quat_xyzw, 4, "Pose.quat_xyzw"))
+        return pose
 
     @property
     def rotation(self) -> Array:
@@ -118,6 +125,16 @@ class JointState:
     effort_nm: Array
 
     def __post_init__(self) -> None:
+        try:  # all three at once: a state is made at every tick
+            block = np.array(
+                (self.position_rad, self.velocity_rad_s, self.effort_nm), dtype=np.float64
+            )
+        except ValueError:  # of different lengths: said below
+            block = np.empty(0)
+        if block.ndim == 2 and geometry.all_finite(block):
+            block.setflags(write=False)
+            _set(self, position_rad=block[0], velocity_rad_s=block[1], effort_nm=block[2])
+            return
         position = _vector(self.position_rad, None, "JointState.position_rad")
         n = position.shape[0]
         _set(

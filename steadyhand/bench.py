@@ -12,71 +12,63 @@ import numpy as np
 import typer
 
 from robot.errors import SteadyhandError
-from steadyhand.console import Json, Seed, emit, progress
+from steadyhand.console import CORES, Json, Seed, emit, progress
 
 
 def env(
     seconds: Annotated[float, typer.Option(min=1.0, help="Time for each side.")] = 10.0,
-    n_objects: Annotated[int, typer.Option(min=1, max=20)] = 1,
+    n_objects: Annotated[int, typer.Option(min=1, max=20, help="Cubes on the table.")] = 1,
     json: Json = False,
 ) -> None:
-    """Environment steps a second, beside bare Bullet on the same scene and time step."""
-    import gymnasium
+    """Simulated seconds a second, beside bare Bullet on the same scene and beside panda-gym."""
+    from envs.speed import CubePick, PandaGymPick, Side, rates, workers_ratio
 
-    import envs  # noqa: F401  (registers the ids)
-    from envs.bullet import pybullet
-    from envs.expert import ExpertPolicy
-    from envs.world import TIME_STEP_S
-    from robot.execution.grasp import TICKS
+    missing: dict[str, str] = {}
+    ours = CubePick(n_objects)
+    sides: dict[str, Side] = {
+        "env": ours.play,
+        "bare": ours.play_bare,
+        "supervised": ours.play_supervised,
+    }
+    if importlib.util.find_spec("panda_gym"):
+        # At panda-gym's rate: 500 Hz, 20 ticks a step.
+        sides["equal_dt"] = CubePick(n_objects, 500.0, 20).play
+        sides["panda_gym"] = PandaGymPick().play
+    else:
+        missing["panda_gym"] = "panda-gym is not installed: pip install 'steadyhand[bench]'"
+    found = rates(sides, seconds)
+    two_workers = per_core = None
+    if CORES > 1:
+        two_workers, per_core = np.median(workers_ratio(5, min(seconds, 2.0)), axis=0).tolist()
+    else:
+        missing["two_workers"] = "this process may use one core only"
 
-    made = gymnasium.make(
-        "Steadyhand/GraspSingle-v0", n_objects=n_objects, bank_size=8, disable_env_checker=True
-    )
-    base: Any = made.unwrapped
-    expert = ExpertPolicy(base.loop.config.lift_m)
-    for scene in range(8):  # the bank is made before the clock starts
-        made.reset(seed=scene, options={"scene": scene})
-    chunk_s, env_s, env_steps, bare_s, bare_ticks = 0.5, 0.0, 0, 0.0, 0
-    episode = 0
-    observation, _ = made.reset(seed=0)
-    client, arm = base.world.client, base.world.arm_id
-    torque = [87.0] * 4 + [12.0] * 3
-    while env_s < seconds or bare_s < seconds:
-        # In turns, so that both sides see the same noise of the machine.
-        began = time.perf_counter()
-        while time.perf_counter() - began < chunk_s:
-            observation, _, done, cut, _ = made.step(expert.act(observation))
-            env_steps += 1
-            if done or cut:
-                episode += 1
-                pause = time.perf_counter()
-                observation, _ = made.reset(seed=episode)
-                began += time.perf_counter() - pause  # resets are not steps
-        env_s += time.perf_counter() - began
-        q = base.arm.read_arrays()[0].tolist()
-        began = time.perf_counter()
-        while time.perf_counter() - began < chunk_s:
-            for _ in range(TICKS):
-                pybullet.setJointMotorControlArray(
-                    arm, range(7), pybullet.POSITION_CONTROL, q, forces=torque,
-                    physicsClientId=client,
-                )  # fmt: skip
-                pybullet.stepSimulation(client)
-            bare_ticks += TICKS
-        bare_s += time.perf_counter() - began
-        observation, _ = made.reset(seed=episode)
-    made.close()
-    sim = env_steps * TICKS * TIME_STEP_S / env_s
-    bare = bare_ticks * TIME_STEP_S / bare_s
+    def middle(name: str) -> float | None:
+        return float(np.median(found[name])) if name in found else None
+
+    def ratio(name: str, of: str) -> float | None:
+        # Round by round: what slows the machine down slows both.
+        return float(np.median(found[name] / found[of])) if {name, of} <= set(found) else None
+
+    rate = float(np.median(found["env"]))
     emit(
         {
-            "env_steps_per_s": env_steps / env_s,
-            "sim_seconds_per_s": sim,
-            "bare_bullet_sim_seconds_per_s": bare,
-            "share_of_bare": sim / bare,
+            "env_steps_per_s": rate * ours.steps,
+            "sim_seconds_per_s": rate,
+            "bare_bullet_sim_seconds_per_s": middle("bare"),
+            "panda_gym_sim_seconds_per_s": middle("panda_gym"),
+            "share_of_bare": ratio("env", "bare"),
+            "supervised_over_bare": ratio("supervised", "bare"),
+            "panda_gym_ratio": ratio("env", "panda_gym"),
+            "equal_dt_ratio": ratio("equal_dt", "panda_gym"),
+            "two_workers_ratio": two_workers,
+            "two_workers_per_core_ratio": per_core,
+            "n_objects": n_objects,
+            "rounds": len(found["env"]),
+            "missing": missing,
         },
         json,
-        f"GraspSingle with {n_objects} object(s)",
+        f"GraspSingle with {n_objects} cube(s)",
     )
 
 
@@ -205,7 +197,7 @@ def _tick(policy: Any) -> Callable[[], object]:
         nonlocal count
         now = count / 240.0
         state = RobotState(now, JointState(loop.servo.q_ref, rest, rest), GripperState(0.08, 0.0))
-        loop.feel(0.08, 0.0)
+        loop.feel([(0.08, 0.0)])
         if count % TICKS == 0:
             loop.act(policy.act(loop.observe(state.joints.position_rad, rest, now)))
         targets, rates = loop.references(1)

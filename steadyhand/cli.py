@@ -29,7 +29,9 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure speed.")
 app.add_typer(demos_app, name="demos")
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
+runs_app = typer.Typer(no_args_is_help=True, help="Look at trained runs.")
 app.add_typer(bench_app, name="bench")
+app.add_typer(runs_app, name="runs")
 
 
 def _register() -> None:
@@ -41,6 +43,7 @@ def _register() -> None:
         export,
         look,
         run,
+        runs,
         scenes,
         teleop,
         train,
@@ -66,6 +69,8 @@ def _register() -> None:
     evaluate_app.command("grasp")(evaluate.grasp)
     evaluate_app.command("policy")(evaluate.policy)
     evaluate_app.command("perception")(evaluate.perception)
+    runs_app.command("list")(runs.list_)
+    runs_app.command("compare")(runs.compare)
     bench_app.command("env")(bench.env)
     bench_app.command("edge")(bench.edge)
     bench_app.command("perception")(bench.perception)

@@ -31,6 +31,13 @@ ERR = Console(stderr=True)
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes everything that is random.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 runs in this one.")]
+Store = Annotated[
+    Optional[str],  # noqa: UP045 (typer reads the annotation at run time)
+    typer.Option(
+        "--tracking",
+        help="MLflow's store: a folder, a URI, or none; mlruns beside --out if left out.",
+    ),
+]
 CORES = len(os.sched_getaffinity(0))
 EnvId = Annotated[
     Optional[str],  # noqa: UP045 (typer reads the annotation at run time)

@@ -14,7 +14,7 @@ import typer
 from perception.coco import write_bytes
 from perception.detector import OnnxDetector
 from robot.errors import ConfigError, SteadyhandError
-from steadyhand.console import CORES, ERR, Json, Seed, Workers, emit
+from steadyhand.console import CORES, ERR, Json, Seed, Store, Workers, emit
 
 
 def export(
@@ -41,6 +41,7 @@ def export(
     episodes: Annotated[int, typer.Option(min=2, help="Paired episodes of the proof.")] = 200,
     seed: Seed = 1000,
     workers: Workers = CORES,
+    tracking: Store = None,
     json: Json = False,
 ) -> None:
     """Export to ONNX, quantize to int8, prove parity and success, write the bundle."""
@@ -48,6 +49,7 @@ def export(
     from policies.compression.quantize import QuantizeConfig
     from policies.demos.dataset import load_demonstrations
     from policies.learning.network import PolicyNetwork
+    from policies.learning.tracking import Tracking
     from steadyhand.own_env import env_of, pack_env
     from steadyhand.packing import Parts, pack
     from steadyhand.train import reference_frame
@@ -99,6 +101,8 @@ def export(
     )
     bundle = pack(parts, out, QuantizeConfig(), episodes, seed, say, workers, run / "proof")
     result: dict[str, Any] = {"bundle": str(out), "bytes": bundle.size}
+    with Tracking(run, tracking) as record:
+        record.bundle(out)
     if fp32 is not None:
         kept = fp32_beside(out)
         write_bytes(kept, fp32)

@@ -30,6 +30,7 @@ from policies.evaluation.specs import EnvSpec
 from policies.evaluation.subjects import EXPERT
 from policies.learning.dagger import DaggerConfig
 from policies.learning.ppo import PpoConfig
+from policies.learning.tracking import Tracking
 from policies.provenance import git_commit
 from robot.errors import SteadyhandError
 from steadyhand.stages import PolicyStages, Say, begin, seeded_stages
@@ -125,12 +126,14 @@ class Pipeline:
         config: see :class:`TrainingConfig`.
         say: called with one line for each step worth telling.
         workers: processes where work is shared.
+        tracking: gets every curve, where the run is tracked.
     """
 
     out: Path
     config: TrainingConfig
     say: Say
     workers: int = 2
+    tracking: Tracking | None = None
 
     def begin(self) -> None:
         """As ``stages.begin``; of several processes the leading one writes."""
@@ -140,7 +143,9 @@ class Pipeline:
     def policy(self) -> PolicyStages:
         """The stages that make the grasp policy."""
         c = self.config
-        return PolicyStages(self.out, c.task.env(), EXPERT, c.demos, c.bc, c.ppo, self.say)
+        return PolicyStages(
+            self.out, c.task.env(), EXPERT, c.demos, c.bc, c.ppo, self.say, self._track
+        )
 
     # Detector -------------------------------------------------------------------------------
 
@@ -184,6 +189,7 @@ class Pipeline:
 
         def tell(metrics: dict[str, Any]) -> None:
             if "wall_s" in metrics:
+                self._track("detector", int(metrics.get("epoch", 0)), metrics, board=False)
                 shown = {k: round(v, 4) for k, v in metrics.items() if isinstance(v, float)}
                 self.say(f"detector: epoch {metrics.get('epoch')}: {shown}")
 
@@ -235,6 +241,7 @@ class Pipeline:
         held_out = samples_of(read_trials(validation_set))
 
         def tell(metrics: dict[str, Any]) -> None:
+            self._track("scorer", int(metrics["epoch"]), metrics)
             if metrics["epoch"] % 5 == 0:
                 shown = {k: round(v, 4) for k, v in metrics.items() if isinstance(v, float)}
                 self.say(f"scorer: epoch {metrics['epoch']}: {shown}")
@@ -248,3 +255,7 @@ class Pipeline:
             f"Brier {found['brier']:.3f}, ECE {found['ece']:.3f}"
         )
         return folder / SCORER
+
+    def _track(self, stage: str, step: int, values: dict[str, Any], board: bool = True) -> None:
+        if self.tracking is not None:
+            self.tracking.curves(stage, step, values, board)

@@ -24,6 +24,7 @@ from policies.storage import replace_json
 from robot.errors import SteadyhandError
 
 Say = Callable[[str], None]
+Curves = Callable[[str, int, dict[str, Any]], None]
 
 
 def begin(out: Path, config: Any, leads: bool = True) -> None:
@@ -65,6 +66,7 @@ class PolicyStages:
         bc: cloning with rounds of corrections.
         ppo: what follows.
         say: called with one line for each step worth telling.
+        curves: called with stage, step and figures as they come.
     """
 
     out: Path
@@ -74,6 +76,7 @@ class PolicyStages:
     bc: DaggerConfig
     ppo: PpoConfig
     say: Say
+    curves: Curves = lambda stage, step, values: None
 
     def demonstrations(self) -> Demonstrations:
         """The demonstrations in the run's folder, recorded by the expert if they are not there."""
@@ -101,6 +104,7 @@ class PolicyStages:
             folder,
             self.bc,
             progress=lambda line: self.say(f"bc: {line}"),
+            curves=lambda epoch, values: self.curves("bc", epoch, values),
         )
         return result.network
 
@@ -110,15 +114,18 @@ class PolicyStages:
         if (folder / "network.pt").exists():
             return PolicyNetwork.load(folder / "network.pt")
         clone = self.clone()
+
+        def tell(row: dict[str, Any]) -> None:
+            self.curves("ppo", int(row["steps"]), row)
+            self.say("ppo: " + ", ".join(f"{k} {_short(v)}" for k, v in row.items()))
+
         result = improve(
             clone,
             self.demonstrations(),
             self.env,
             folder,
             self.ppo,
-            progress=lambda row: self.say(
-                "ppo: " + ", ".join(f"{k} {_short(v)}" for k, v in row.items())
-            ),
+            progress=tell,
         )
         self.say(
             f"ppo: {result.before:.3f} before, {result.after:.3f} after; ships the {result.chosen}"

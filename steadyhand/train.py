@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -20,6 +23,7 @@ from steadyhand.console import (
     Import,
     Json,
     Seed,
+    Store,
     Workers,
     emit,
     env_spec,
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from policies.evaluation.specs import EnvSpec
+    from policies.learning.tracking import Tracking
     from robot.types import RgbdFrame
     from steadyhand.pipeline import Pipeline
     from steadyhand.stages import PolicyStages
@@ -52,7 +57,7 @@ Demos = Annotated[
 
 def detector(
     out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
-    workers: Workers = CORES, json: Json = False,
+    workers: Workers = CORES, tracking: Store = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Render scenes, train the detector on them, export it to int8 ONNX.
 
@@ -62,21 +67,22 @@ def detector(
     def stage(pipeline: Pipeline) -> dict[str, Any]:
         return {"detector": str(pipeline.detector())}
 
-    _finish(stage, out, budget, set_, seed, workers, json, shared=True)
+    _finish(stage, out, budget, set_, seed, workers, tracking, json, shared=True)
 
 
 def scorer(
     out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
-    workers: Workers = CORES, json: Json = False,
+    workers: Workers = CORES, tracking: Store = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Try grasps on train objects, train the grasp scorer on them, calibrate and export it."""
-    _finish(lambda p: {"scorer": str(p.scorer())}, out, budget, set_, seed, workers, json)
+    _finish(lambda p: {"scorer": str(p.scorer())}, out, budget, set_, seed, workers, tracking, json)
 
 
 def bc(
     out: Out, budget: Budget = "quick", set_: Set = None, env: EnvId = None,
     import_: Import = None, env_arg: EnvArg = None, demos: Demos = None, actor: Expert = None,
-    seed: Seed = 0, workers: Workers = CORES, json: Json = False,
+    seed: Seed = 0, workers: Workers = CORES, tracking: Store = None,
+    json: Json = False,
 ) -> None:  # fmt: skip
     """Clone demonstrations: the grasp expert's with corrections, or any environment's (--env)."""
 
@@ -86,15 +92,16 @@ def bc(
 
     spec = _own(env, import_, env_arg, demos, actor)
     if spec is None:
-        _finish(lambda p: stage(p.policy), out, budget, set_, seed, workers, json)
+        _finish(lambda p: stage(p.policy), out, budget, set_, seed, workers, tracking, json)
     else:
-        _finish_own(stage, spec, demos, actor, out, budget, set_, seed, workers, json)
+        _finish_own(stage, spec, demos, actor, out, budget, set_, seed, workers, tracking, json)
 
 
 def ppo(
     out: Out, budget: Budget = "quick", set_: Set = None, env: EnvId = None,
     import_: Import = None, env_arg: EnvArg = None, demos: Demos = None, actor: Expert = None,
-    seed: Seed = 0, workers: Workers = CORES, json: Json = False,
+    seed: Seed = 0, workers: Workers = CORES, tracking: Store = None,
+    json: Json = False,
 ) -> None:  # fmt: skip
     """Improve the cloned policy with PPO (cloning first, where that was not done)."""
 
@@ -104,14 +111,14 @@ def ppo(
 
     spec = _own(env, import_, env_arg, demos, actor)
     if spec is None:
-        _finish(lambda p: stage(p.policy), out, budget, set_, seed, workers, json)
+        _finish(lambda p: stage(p.policy), out, budget, set_, seed, workers, tracking, json)
     else:
-        _finish_own(stage, spec, demos, actor, out, budget, set_, seed, workers, json)
+        _finish_own(stage, spec, demos, actor, out, budget, set_, seed, workers, tracking, json)
 
 
 def everything(
     out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
-    workers: Workers = CORES, json: Json = False,
+    workers: Workers = CORES, tracking: Store = None, json: Json = False,
 ) -> None:  # fmt: skip
     """From nothing to a verified bundle, in stages that resume."""
 
@@ -147,7 +154,7 @@ def everything(
         )  # fmt: skip
         return {"bundle": str(bundle.root), "bytes": bundle.size}
 
-    _finish(stage, out, budget, set_, seed, workers, json, packs=True)
+    _finish(stage, out, budget, set_, seed, workers, tracking, json, packs=True)
 
 
 def reference_frame(seed: int) -> RgbdFrame:
@@ -180,7 +187,7 @@ def _own(
 
 def _finish_own(
     stage: Any, env: EnvSpec, demos: Path | None, actor: str | None, out: Path, budget: str,
-    overrides: list[str] | None, seed: int, workers: int, json: bool,
+    overrides: list[str] | None, seed: int, workers: int, tracking: str | None, json: bool,
 ) -> None:  # fmt: skip
     from configs.load import load
     from steadyhand.own_env import EnvTrainingConfig, stages
@@ -188,8 +195,27 @@ def _finish_own(
     _one_process()
     config = load(EnvTrainingConfig, _budget_file(budget, "env_"), overrides or ())
     say, clock = _teller()
-    result = stage(stages(out, config.of(env, seed, workers), demos, actor, say))
+    made = stages(out, config.of(env, seed, workers), demos, actor, say)
+    with _recorded(out, tracking) as record:
+        result = stage(replace(made, curves=record.curves))
     emit({**result, "env": env.id, "wall_s": clock()}, json, "done")
+
+
+@contextmanager
+def _recorded(out: Path, store: str | None) -> Iterator[Tracking]:
+    """The record of a run that has begun; its files go in when the stage is done."""
+    from policies.learning.tracking import Tracking
+    from policies.storage import read_json
+
+    with Tracking(out, store) as record:
+        begun = read_json(out / "run.json") if store != "none" else {"config": {}}
+        tags = {k: begun[k] for k in ("config_hash", "seed", "git_commit") if k in begun}
+        record.parameters(begun["config"], {**tags, "stage": " ".join(sys.argv[1:3])})
+        yield record
+        record.files("run", out / "run.json")
+        for name in ("detector", "scorer", "bc", "ppo"):
+            kept = ("metrics.jsonl", "scorer.json", "result.json", "network.pt")
+            record.files(name, *(out / name / file for file in kept))
 
 
 def _budget_file(budget: str, prefix: str = "") -> Path:
@@ -225,7 +251,7 @@ def _teller() -> tuple[Callable[[str], None], Callable[[], float]]:
 
 def _finish(
     stage: Any, out: Path, budget: str, overrides: list[str] | None, seed: int, workers: int,
-    json: bool, packs: bool = False, shared: bool = False,
+    tracking: str | None, json: bool, packs: bool = False, shared: bool = False,
 ) -> None:  # fmt: skip
     from configs.load import load
 
@@ -246,10 +272,13 @@ def _finish(
         _one_process()
     config = seeded(config, seed, workers)
     tell, clock = _teller()
-    # The leading process tells.
-    pipeline = Pipeline(out, config, (lambda _: None) if rank else tell, max(workers, 1))
-    pipeline.begin()
-    result = stage(pipeline)
+    # The leading process tells, and keeps the record.
+    say = (lambda _: None) if rank else tell
+    Pipeline(out, config, say).begin()  # refuses a folder of another configuration
+    with _recorded(out, tracking if rank == 0 else "none") as record:
+        result = stage(Pipeline(out, config, say, max(workers, 1), record))
+        if "bundle" in result:
+            record.bundle(Path(result["bundle"]))
     result["wall_s"] = clock()
     if rank == 0:
         emit(result, json, "done")

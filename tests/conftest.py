@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 from hypothesis import HealthCheck, settings
 
@@ -15,3 +16,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("steadyhand")
+
+# Tests neither read nor fill the user's cache, and track nothing unless they ask for it. Set here,
+# before any test copies the environment for a process of its own.
+_cache = tempfile.TemporaryDirectory(prefix="steadyhand-tests-")
+os.environ["STEADYHAND_CACHE"] = _cache.name
+os.environ["MLFLOW_TRACKING_URI"] = "none"

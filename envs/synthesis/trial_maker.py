@@ -248,10 +248,7 @@ class TrialMaker:
         self, q: NDArray[np.float64], qd: NDArray[np.float64], opening_m: float, force_n: float
     ) -> None:
         station = self.station
-        for q_tick, qd_tick in zip(q.tolist(), qd.tolist(), strict=True):
-            station.arm.send_arrays(q_tick, qd_tick, opening_m, force_n)
-            station.world.step()
-            station.loop.feel(*station.arm.read_fingers())
+        station.loop.feel(station.arm.follow(q, qd, opening_m, force_n))
 
 
 def _some(

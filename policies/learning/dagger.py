@@ -51,6 +51,7 @@ def dagger(
     config: DaggerConfig,
     *,
     progress: Callable[[str], None] | None = None,
+    curves: Callable[[int, dict[str, float]], None] | None = None,
 ) -> CloneResult:
     """Clone, then as many rounds of corrections as asked for; resumes where it stopped.
 
@@ -63,13 +64,23 @@ def dagger(
             in ``round-k/demos``; ``network.pt`` is the last round's.
         config: how.
         progress: called with one line for each stage.
+        curves: called after each epoch with its number, counted over all rounds as if each took all
+            of its epochs, and its figures.
     """
     folder = Path(out)
     if config.rounds > 0 and expert is None:
         raise ConfigError("bc.rounds: corrections need an expert that labels (--actor), or 0")
+
+    def tell(k: int) -> Callable[[int, int, dict[str, float]], None]:
+        def point(done: int, epochs: int, values: dict[str, float]) -> None:
+            if curves is not None:
+                curves(k * epochs + done, values)
+
+        return point
+
     say = progress or (lambda line: log.info("%s", line))
     sets = [demos]
-    result = clone(sets, folder / "round-0", config.clone)
+    result = clone(sets, folder / "round-0", config.clone, progress=tell(0))
     say(f"round 0: validation loss {result.validation_loss:.5f} after {result.epochs} epochs")
     for k in range(1, config.rounds + 1):
         home = folder / f"round-{k}"
@@ -88,7 +99,7 @@ def dagger(
             expert_share=config.expert_share * 0.5 ** (k - 1),
         )
         sets.append(load_demonstrations(home / "demos"))
-        result = clone(sets, home, config.clone, initial=result.network)
+        result = clone(sets, home, config.clone, initial=result.network, progress=tell(k))
         driven = sets[-1]
         figure = f"a mean return of {driven.returns.mean():.4g}"
         if driven.judged:

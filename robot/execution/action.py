@@ -57,11 +57,12 @@ def to_twist(
     a = np.asarray(action, dtype=np.float64)
     if a.shape != (len(ACTION),):
         raise SteadyhandError(f"action: expected {len(ACTION)} numbers {ACTION}, got {a.shape}")
-    a = np.minimum(np.maximum(a, -1.0), 1.0)
-    twist = np.empty(6)
-    twist[:3] = R_world_grasp @ (a[:3] * scale.linear_m_s)
-    twist[3:] = R_world_grasp[:, 2] * (a[3] * scale.yaw_rad_s)
-    return twist, float(0.5 * (a[4] + 1.0) * scale.opening_m)
+    # In this order NaN passes through; five numbers are clipped sooner one by one than as an array.
+    x, y, z, yaw, opening = [min(max(value, -1.0), 1.0) for value in a.tolist()]
+    metre, twist = scale.linear_m_s, np.empty(6)
+    twist[:3] = R_world_grasp.dot(np.array([x * metre, y * metre, z * metre]))
+    twist[3:] = R_world_grasp[:, 2] * (yaw * scale.yaw_rad_s)
+    return twist, 0.5 * (opening + 1.0) * scale.opening_m
 
 
 def from_twist(

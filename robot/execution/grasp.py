@@ -7,6 +7,7 @@ same observation, the same servo and the same verdict on the outcome hold everyw
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 
 from configs.load import bounded
 from robot.execution.action import DEFAULT_SCALE, ActionScale, to_twist
-from robot.execution.gripper import GripperController
-from robot.execution.servo import CartesianServo
+from robot.execution.gripper import GripperConfig, GripperController
+from robot.execution.servo import CartesianServo, ServoConfig
 from robot.geometry import yaw_between
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
@@ -25,6 +26,7 @@ from robot.types import GraspCandidate, GripperCommand, GripperState, ObjectStat
 
 Array = NDArray[np.float64]
 
+TICK_S = 1.0 / 240.0
 TICKS = 12
 """Control ticks (240 Hz) of one policy step (20 Hz)."""
 
@@ -91,14 +93,16 @@ class GraspLoop:
         self.scale = scale
 
     @classmethod
-    def make(cls, limits: RobotLimits, config: GraspLoopConfig | None = None) -> GraspLoop:
-        """With its own kinematics, servo and gripper, all as configured by default."""
+    def make(
+        cls, limits: RobotLimits, config: GraspLoopConfig | None = None, tick_s: float = TICK_S
+    ) -> GraspLoop:
+        """With its own kinematics, servo and gripper, configured by default but for the tick."""
         kinematics = Kinematics(limits)
         return cls(
             limits,
             kinematics,
-            CartesianServo(kinematics, limits),
-            GripperController(limits.gripper),
+            CartesianServo(kinematics, limits, ServoConfig(tick_s=tick_s)),
+            GripperController(limits.gripper, GripperConfig(tick_s=tick_s)),
             config,
         )
 
@@ -149,15 +153,14 @@ class GraspLoop:
         """Whether the policy has told the fingers to close on something."""
         return self.commanded_opening_m < self.target.candidate.opening_m - 0.01
 
-    def feel(self, opening_m: float, force_n: float) -> GripperState:
-        """Take in the fingers' readings of one control tick."""
-        self.gripper_state = self.gripper.update(opening_m, force_n, self.commanded_opening_m)
+    def feel(self, readings: Sequence[tuple[float, float]]) -> GripperState:
+        """Take in the fingers' readings, (opening m, force N), of one or more control ticks."""
+        self.gripper_state = self.gripper.update(readings, self.commanded_opening_m)
         return self.gripper_state
 
     def observe(self, q: Array, qd: Array, now_s: float) -> NDArray[np.float32]:
         """The policy's observation for measured joints (n,) rad and rad/s."""
-        self._X_world_tool = self.kinematics.forward_matrix(q)
-        velocity = self.kinematics.jacobian(q) @ qd
+        self._X_world_tool, velocity = self.kinematics.tool_motion(q, qd)
         return observe(
             self._X_world_tool,
             velocity,
@@ -173,8 +176,8 @@ class GraspLoop:
         A NaN in it leaves the gripper as it was and reaches the supervisor as NaN joints.
         """
         self._twist, opening_m = to_twist(action, self.target.rotation, self.scale)
-        self.previous_action = np.clip(action, -1.0, 1.0).astype(np.float32)
-        if np.isfinite(opening_m):
+        self.previous_action = np.minimum(np.maximum(action, -1.0), 1.0).astype(np.float32)
+        if math.isfinite(opening_m):
             self.commanded_opening_m = opening_m
         return self.gripper.command(self.commanded_opening_m)
 
@@ -198,8 +201,9 @@ class GraspLoop:
     def outcome(self, now_s: float) -> Outcome:
         """How the attempt stands after the newest ``observe``."""
         c = self.config
-        from_grasp = self.target.rotation.T @ (self._X_world_tool[:3, 3] - self.target.position_m)
-        if -from_grasp[2] >= c.lift_m and self.closing:
+        from_grasp_m = self._X_world_tool[:3, 3] - self.target.position_m
+        x, y, z = self.target.rotation.T.dot(from_grasp_m).tolist()
+        if -z >= c.lift_m and self.closing:
             if not self.gripper_state.contact:
                 return Outcome.MISSED
             self._held_steps += 1
@@ -207,7 +211,7 @@ class GraspLoop:
                 return Outcome.HELD
         else:
             self._held_steps = 0
-        if np.hypot(from_grasp[0], from_grasp[1]) > c.stray_m or -from_grasp[2] > c.lift_m + 0.15:
+        if math.hypot(x, y) > c.stray_m or -z > c.lift_m + 0.15:
             return Outcome.STRAYED
         if now_s - self._begun_s >= c.timeout_s:
             return Outcome.TIMEOUT

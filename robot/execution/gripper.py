@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from configs.load import bounded
@@ -54,6 +55,8 @@ class GripperController:
         self.limits = limits
         self.config = config if config is not None else GripperConfig()
         self.max_force_n = min(self.config.force_limit_n, limits.max_force_n)
+        c = self.config
+        self._stalled_m = c.stalled_speed_m_s * c.tick_s * c.stalled_ticks
         self.reset()
 
     def reset(self) -> None:
@@ -82,35 +85,38 @@ class GripperController:
         opening = min(max(opening_m, 0.0), self.limits.max_opening_m)
         return GripperCommand(opening, min(force, self.max_force_n))
 
-    def update(self, opening_m: float, force_n: float, commanded_opening_m: float) -> GripperState:
-        """What the readings of one tick say.
+    def update(
+        self, readings: Sequence[tuple[float, float]], commanded_opening_m: float
+    ) -> GripperState:
+        """What the readings of one or more ticks say.
 
         Args:
-            opening_m: distance between the fingertips now.
-            force_n: mean force with which the fingers press.
+            readings: for each tick the distance between the fingertips, m, and the mean force with
+                which the fingers press, N; at least one.
             commanded_opening_m: the opening that was last commanded.
 
         Returns:
-            The state. Contact begins once the fingers have stood still for ``stalled_ticks`` ticks,
-            short of the commanded opening, not closed, and pressing; it ends when the force is
-            gone, the hand is closed, or it is told to open. Slip stays until contact ends.
+            The state after them. Contact begins once the fingers have stood still for
+            ``stalled_ticks`` ticks, short of the commanded opening, not closed, and pressing; it
+            ends when the force is gone, the hand is closed, or it is told to open. Slip stays until
+            contact ends.
         """
-        c = self.config
-        self._openings_m.append(opening_m)
-        moved = abs(opening_m - self._openings_m[0])
-        stalled = (
-            len(self._openings_m) > c.stalled_ticks
-            and moved <= c.stalled_speed_m_s * c.tick_s * c.stalled_ticks
-        )
-        # Told to be no wider than it is, the hand keeps what it has; only opening lets go.
-        closing = commanded_opening_m <= opening_m + c.slip_m
-        pressing = force_n >= c.contact_force_n and opening_m > c.closed_m and closing
-        if not pressing:
-            self._contact_opening_m, self._slip = None, False
-        elif self._contact_opening_m is None:
-            if stalled and commanded_opening_m < opening_m:
-                self._contact_opening_m = opening_m
-        elif opening_m < self._contact_opening_m - c.slip_m:
-            self._slip = True
+        c, openings = self.config, self._openings_m
+        least_force_n, closed_m, slip_m = c.contact_force_n, c.closed_m, c.slip_m
+        for opening_m, force_n in readings:
+            openings.append(opening_m)
+            # Told to be no wider than it is, the hand keeps what it has; only opening lets go.
+            closing = commanded_opening_m <= opening_m + slip_m
+            if not (force_n >= least_force_n and opening_m > closed_m and closing):
+                self._contact_opening_m, self._slip = None, False
+            elif self._contact_opening_m is None:
+                stalled = (
+                    len(openings) > c.stalled_ticks
+                    and abs(opening_m - openings[0]) <= self._stalled_m
+                )
+                if stalled and commanded_opening_m < opening_m:
+                    self._contact_opening_m = opening_m
+            elif opening_m < self._contact_opening_m - slip_m:
+                self._slip = True
         holding = self._contact_opening_m is not None
         return GripperState(opening_m, max(force_n, 0.0), holding, self._slip)

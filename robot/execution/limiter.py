@@ -35,6 +35,8 @@ class JointLimiter:
         self._speed = joints.velocity_rad_s * velocity_share
         self._accel = joints.acceleration_rad_s2 * acceleration_share
         self._step = self._accel * tick_s
+        # Within this in norm, each joint is within its own.
+        self._free_step = float(self._step.min()) ** 2
         # For the fast way out: the change of a tick, the speed, and the positions from which even
         # full speed can be stopped.
         stop = self._speed * tick_s + self._speed**2 / (2.0 * self._accel)
@@ -47,8 +49,23 @@ class JointLimiter:
                 strict=True,
             )
         )
+        self._stop = stop
 
-    def limit(self, q: Array, qd_last: Array, wanted: Array) -> tuple[Array, float]:
+    def clear_ticks(self, q: Array, qd: Array) -> int:
+        """For how many ticks neither a position nor a speed limit can bind, whatever is wanted.
+
+        Args:
+            q: (n,) rad, where the joints are.
+            qd: (n,) rad/s, as :meth:`limit` gave it.
+        """
+        room = np.minimum(self.upper_rad - q, q - self.lower_rad) - self._stop
+        position = (room / (self._speed * self._dt)).min()
+        speed = ((self._speed - np.abs(qd)) / self._step).min()
+        return max(0, int(min(position, speed)) - 1)
+
+    def limit(
+        self, q: Array, qd_last: Array, wanted: Array, clear: bool = False
+    ) -> tuple[Array, float]:
         """Velocities for the coming tick.
 
         All of ``wanted`` is scaled so that the tool keeps its direction; then the change since the
@@ -59,11 +76,16 @@ class JointLimiter:
             q: (n,) rad, where the joints are.
             qd_last: (n,) rad/s of the last tick.
             wanted: (n,) rad/s.
+            clear: only the change can be too large at this tick, as :meth:`clear_ticks` said.
 
         Returns:
             (n,) rad/s (``wanted`` itself when nothing binds), and the share of ``wanted`` in it,
             in [0, 1].
         """
+        if clear:
+            change = wanted - qd_last
+            if change.dot(change) <= self._free_step:
+                return wanted, 1.0
         for position, w, before, (step, speed, low, high) in zip(
             q.tolist(), wanted.tolist(), qd_last.tolist(), self._free, strict=True
         ):

@@ -87,7 +87,7 @@ class Player:
         self.clock.sleep_until(now + TICK_S)
         self.state = self.robot.read()
         grip = self.state.gripper
-        self.loop.feel(grip.opening_m, grip.force_n)
+        self.loop.feel([(grip.opening_m, grip.force_n)])
         return verdict
 
     def play(self, trajectory: Trajectory) -> None:

@@ -79,11 +79,20 @@ class CartesianServo:
         self._tool_id = kinematics.tool_id
         self._n = joints.count
         self._dt = dt = c.tick_s
+        self._dts = np.full(self._n, dt)
         self._linear_step = c.linear_acceleration_m_s2 * dt
         self._angular_step = c.angular_acceleration_rad_s2 * dt
         self._feedback = c.feedback_per_s
         self._max_lag_m, self._max_lag_rad = c.max_lag_m, c.max_lag_rad
+        # Views that follow the tool; fetching them at each tick costs as much as the Jacobian.
+        placement = kinematics.placement
+        self._tool_p, self._tool_Rt = placement.translation, placement.rotation.T
         self._ldlt = eigenpy.LDLT(6)
+        self._normal, self._lead, self._step_rad = (
+            np.empty((6, 6)),
+            np.empty((3, 3)),
+            np.empty(self._n),
+        )
         self._damping = np.eye(6) * c.damping
         self._singular_damping = np.eye(6) * c.singular_damping
         self._singular_square = c.singular_manipulability**2
@@ -113,7 +122,9 @@ class CartesianServo:
             raise SteadyhandError(f"servo reset: expected {self._n} finite joints in rad, got {q}")
         self._q = start
         self._qd = np.zeros(self._n)
-        self._v = [0.0] * 6
+        self._v = self._turn_of = [0.0] * 6
+        self._turn, self._turn_share = np.eye(3), 0.0
+        self._clear_ticks = 0
         pin.forwardKinematics(self._model, self._data, start)
         placement = pin.updateFramePlacement(self._model, self._data, self._tool_id)
         self._p: list[float] = placement.translation.tolist()
@@ -126,6 +137,7 @@ class CartesianServo:
         slowed by half goes on at half its speed. What was not moved and turned is given up.
         """
         self._q = np.array(q, dtype=np.float64)
+        self._clear_ticks = 0
         pin.forwardKinematics(self._model, self._data, self._q)
         placement = pin.updateFramePlacement(self._model, self._data, self._tool_id)
         self._p = placement.translation.tolist()
@@ -152,46 +164,53 @@ class CartesianServo:
             q_out.fill(math.nan)
             qd_out.fill(math.nan)
             return q_out, qd_out
-        for k in range(ticks):
-            self._tick(twist)
-            q_out[k] = self._q
-            qd_out[k] = self._qd
+        for q_row, qd_row in zip(q_out, qd_out, strict=True):
+            self._tick(twist, q_row, qd_row)
+        # The rows belong to the caller from here on.
+        self._q, self._qd = self._q.copy(), self._qd.copy()
         return q_out, qd_out
 
-    def _tick(self, twist: list[float]) -> None:
+    def _tick(self, twist: list[float], q_row: Array, qd_row: Array) -> None:
+        """Advance by one tick and write the reference into two rows, which it then refers to."""
         v = self._v
         if v != twist:
             v = self._v = _ramp(v, twist, self._linear_step, self._angular_step)
         dt = self._dt
         J = pin.computeFrameJacobian(self._model, self._data, self._q, self._tool_id, _WORLD_AXES)
-        placement = self._data.oMf[self._tool_id]
-        wanted = self._wanted(placement.translation.tolist(), placement.rotation, v)
-        normal = np.dot(J, J.T)
-        normal += self._damping
+        wanted = self._wanted(v)
+        normal = J.dot(J.T, self._normal)
+        np.add(normal, self._damping, normal)
         self._ldlt.compute(normal)
         square = math.prod(self._ldlt.vectorD().tolist())
         if square < self._singular_square:
             near = 1.0 - math.sqrt(max(square, 0.0) / self._singular_square)
             self._ldlt.compute(normal + self._singular_damping * near**2)
-        solution = self._ldlt.solve(wanted).dot(J)
-        qd, share = self._limiter.limit(self._q, self._qd, solution)
-        self._qd = qd
-        self._q = self._q + qd * dt
+        self._ldlt.solve(wanted).dot(J, qd_row)
+        if self._clear_ticks <= 0:
+            self._clear_ticks = self._limiter.clear_ticks(self._q, self._qd)
+        self._clear_ticks -= 1
+        qd, share = self._limiter.limit(self._q, self._qd, qd_row, self._clear_ticks >= 0)
+        if qd is not qd_row:
+            qd_row[:] = qd
+        self._qd = qd_row
+        self._q = np.add(self._q, np.multiply(qd_row, self._dts, self._step_rad), q_row)
         # The reference advances only as far as the joints could follow.
         step = share * dt
         px, py, pz = self._p
         self._p = [px + v[0] * step, py + v[1] * step, pz + v[2] * step]
         if v[3] or v[4] or v[5]:
-            turn = np.array([v[3] * step, v[4] * step, v[5] * step])
-            self._R = np.dot(pin.exp3(turn), self._R)
+            if v is not self._turn_of or share != self._turn_share:
+                self._turn = pin.exp3(np.array([v[3] * step, v[4] * step, v[5] * step]))
+                self._turn_of, self._turn_share = v, share
+            self._R = np.dot(self._turn, self._R)
 
-    def _wanted(self, position: list[float], rotation: Array, v: list[float]) -> Array:
+    def _wanted(self, v: list[float]) -> Array:
         """The twist (6,) to aim for: ``v`` and what takes back the reference pose's lead.
 
         A lead that is too long is cut; of the rotation only the commanded turn, never the tilt:
         the hand keeps its attitude to the table whatever the joints cannot follow.
         """
-        x, y, z = position
+        x, y, z = self._tool_p.tolist()
         px, py, pz = self._p
         ex, ey, ez = px - x, py - y, pz - z
         square = ex * ex + ey * ey + ez * ez
@@ -199,7 +218,8 @@ class CartesianServo:
             f = self._max_lag_m / math.sqrt(square)
             ex, ey, ez = ex * f, ey * f, ez * f
             self._p = [x + ex, y + ey, z + ez]
-        (_, m01, m02), (m10, _, m12), (m20, m21, _) = np.dot(self._R, rotation.T).tolist()
+        lead = self._R.dot(self._tool_Rt, self._lead)
+        (_, m01, m02), (m10, _, m12), (m20, m21, _) = lead.tolist()
         # The rotation vector of a small turn; its sine beyond, which is as good for feedback.
         rx, ry, rz = 0.5 * (m21 - m12), 0.5 * (m02 - m20), 0.5 * (m10 - m01)
         v3, v4, v5 = v[3], v[4], v[5]

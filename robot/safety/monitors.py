@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from configs.load import bounded
 from robot.errors import SafetyError
+from robot.geometry import all_finite
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
 from robot.types import OK, RobotState, SafetyVerdict, VerdictLevel
@@ -77,12 +78,16 @@ class Sent:
         self.position_rad: Array = np.zeros(joints)
         self.velocity_rad_s: Array = np.zeros(joints)
         self._rows: Array | None = None
-        self._moved: Array = np.zeros((1, joints))
+        self._moved: tuple[Array, Array] = (np.zeros((1, joints)), np.zeros((1, joints)))
 
-    def moved(self, position_rad: Array) -> Array:
-        """(ticks, n) rad: how far each coming tick moves the joints; remembered for one array."""
+    def moved(self, position_rad: Array) -> tuple[Array, Array]:
+        """(ticks, n) rad: how each coming tick moves the joints, and how far.
+
+        Remembered for one array.
+        """
         if position_rad is not self._rows:
-            self._moved = _differences(self.position_rad, position_rad)
+            moved = _differences(self.position_rad, position_rad)
+            self._moved = moved, np.abs(moved)
             self._rows = position_rad
         return self._moved
 
@@ -131,12 +136,17 @@ class FiniteMonitor:
         shape = position_rad.shape
         if len(shape) != 2 or shape[1] != self._n or shape[0] < 1:
             return halt(f"command: expected (ticks, {self._n}) joints, got shape {shape}")
-        if not np.isfinite(position_rad).all():
+        if not all_finite(position_rad):
             return halt("command: holds NaN or infinity")
-        measured = state.joints.position_rad
-        if measured.shape != (self._n,) or not np.isfinite(measured).all():
-            return halt(f"state: expected {self._n} finite joints, got shape {measured.shape}")
+        if not self.sound(state):
+            shape = state.joints.position_rad.shape
+            return halt(f"state: expected {self._n} finite joints, got shape {shape}")
         return OK
+
+    def sound(self, state: RobotState) -> bool:
+        """Whether the measured joints are numbers, and as many as there should be."""
+        measured = state.joints.position_rad
+        return measured.shape == (self._n,) and all_finite(measured)
 
 
 class StaleMonitor:
@@ -171,15 +181,15 @@ class PositionMonitor:
 
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
         """SCALE beyond a limit, HALT on a jump."""
-        jump = np.abs(self._sent.moved(position_rad))
-        if jump.max() > self._jump_rad:
+        _, jump = self._sent.moved(position_rad)
+        if np.count_nonzero(jump > self._jump_rad):
             k, j = divmod(int(jump.argmax()), jump.shape[1])
             return halt(
                 f"joint {j + 1}: command jumps by {jump[k, j]:.3f} rad in a tick, "
                 f"limit {self._jump_rad:g}"
             )
         outside = (position_rad < self._low) | (position_rad > self._high)
-        if outside.any():
+        if np.count_nonzero(outside):
             k, j = (int(i) for i in np.argwhere(outside)[0])
             return slow(
                 1.0,
@@ -199,8 +209,8 @@ class VelocityMonitor:
 
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
         """SCALE to the limit."""
-        step = np.abs(self._sent.moved(position_rad))
-        if (step <= self._step).all():
+        _, step = self._sent.moved(position_rad)
+        if not np.count_nonzero(step > self._step):
             return OK
         ratio = step / (self._limit * self._dt)
         k, j = divmod(int(ratio.argmax()), ratio.shape[1])
@@ -221,9 +231,9 @@ class AccelerationMonitor:
 
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
         """SCALE of 1: the motion is not slowed, only its changes are spread over more ticks."""
-        moved = self._sent.moved(position_rad)
+        moved, _ = self._sent.moved(position_rad)
         change = np.abs(_differences(self._sent.velocity_rad_s * self._dt, moved))
-        if (change <= self._step).all():
+        if not np.count_nonzero(change > self._step):
             return OK
         ratio = change / self._step
         k, j = divmod(int(ratio.argmax()), ratio.shape[1])
@@ -255,15 +265,21 @@ class WorkspaceMonitor:
         rows = range(stride - 1, ticks, stride) if ticks % stride == 0 else range(ticks)
         seconds = self._c.tick_s * (stride if ticks % stride == 0 else 1)
         point = self._kinematics.tool_position
-        path = [point(self._sent.position_rad).tolist()]
-        path += [point(position_rad[k]).tolist() for k in rows]
+        path = [point(self._sent.position_rad)]
+        path += [point(position_rad[k]) for k in rows]
         per_speed = 1.0 / (2.0 * self._c.workspace_deceleration_m_s2 * seconds**2)
-        for before, after in pairwise(path):
-            for x, y, low, high in zip(before, after, self._low, self._high, strict=True):
-                way = y - x
-                stop = y + way * abs(way) * per_speed
-                if not (low <= y <= high and low <= stop <= high):
-                    return self._judge(np.array(path), per_speed)
+        (x_low, y_low, z_low), (x_high, y_high, z_high) = self._low, self._high
+        for (x0, y0, z0), (x, y, z) in pairwise(path):
+            dx, dy, dz = x - x0, y - y0, z - z0
+            if not (
+                x_low <= x <= x_high
+                and x_low <= x + dx * abs(dx) * per_speed <= x_high
+                and y_low <= y <= y_high
+                and y_low <= y + dy * abs(dy) * per_speed <= y_high
+                and z_low <= z <= z_high
+                and z_low <= z + dz * abs(dz) * per_speed <= z_high
+            ):
+                return self._judge(np.array(path), per_speed)
         return OK
 
     def _judge(self, path: Array, per_speed: float) -> SafetyVerdict:

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from robot.errors import SafetyError
 from robot.execution.limiter import JointLimiter
+from robot.geometry import all_finite
 from robot.interface import SafetyMonitor
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
+from robot.safety.envelope import Envelope
 from robot.safety.monitors import (
     AccelerationMonitor,
     FiniteMonitor,
@@ -59,15 +61,19 @@ class Supervisor:
         self._sent = Sent(self._n)
         self._limiter = JointLimiter(limits.joints, c.tick_s)
         self._first = FiniteMonitor(limits)
+        stale = StaleMonitor(c)
+        workspace = WorkspaceMonitor(limits, kinematics, c, self._sent)
         self._monitors: list[SafetyMonitor] = [
             self._first,
-            StaleMonitor(c),
+            stale,
             PositionMonitor(limits, c, self._sent),
             VelocityMonitor(limits, c, self._sent),
             AccelerationMonitor(limits, c, self._sent),
-            WorkspaceMonitor(limits, kinematics, c, self._sent),
+            workspace,
             *extra,
         ]
+        self._envelope = Envelope(limits, c)
+        self._beyond_envelope: list[SafetyMonitor] = [stale, workspace, *extra]
         self._speed = limits.joints.velocity_rad_s * (1.0 + c.tolerance)
         self._state: RobotState | None = None
         self._latched: SafetyVerdict | None = None
@@ -170,8 +176,13 @@ class Supervisor:
         monitor: object = self
         worst = OK
         try:
-            for monitor in self._monitors:
+            monitors = self._monitors
+            if self._first.sound(state) and self._envelope.holds(q, qd, self._sent):
+                monitors = self._beyond_envelope
+            for monitor in monitors:
                 verdict = monitor.check(state, q, now_s)
+                if verdict is OK and monitor is not self._first:
+                    continue
                 if not 0.0 <= verdict.scale <= 1.0:
                     return halt(f"monitor {type(monitor).__name__} gave scale {verdict.scale}")
                 if (verdict.level, -verdict.scale) > (worst.level, -worst.scale):
@@ -188,7 +199,7 @@ class Supervisor:
 
     def _feed_forward(self, state: RobotState, q: Array, qd: Array) -> SafetyVerdict:
         """Judges the velocities; at the very first command also where it starts from."""
-        if qd.shape != q.shape or not np.isfinite(qd).all():
+        if qd.shape != q.shape or not all_finite(qd):
             return halt(f"command: velocities must be finite and of shape {q.shape}")
         if not self._sent.known:
             start = q[0] - qd[0] * self.config.tick_s
@@ -200,7 +211,7 @@ class Supervisor:
                     f"is, limit {self.config.start_tolerance_rad:g}"
                 )
             self._sent.rest_at(start)
-        if not (np.abs(qd) <= self._speed).all():
+        if np.count_nonzero(np.abs(qd) > self._speed):
             return slow(1.0, "command: velocities are above the joints' limits")
         return OK
 

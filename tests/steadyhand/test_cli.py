@@ -36,6 +36,8 @@ VERBS = (
     "evaluate grasp",
     "evaluate policy",
     "evaluate perception",
+    "runs list",
+    "runs compare",
     "bench env",
     "bench edge",
     "bench perception",
@@ -210,7 +212,15 @@ def test_every_verb_has_help(fork):
         assert done.code == 0, (verb, done.err)
         assert verb.split()[-1] in done.out
         assert done.err == "", verb
-        if verb not in ("verify", "demos info", "demos convert", "demos drop"):
+        seedless = (
+            "verify",
+            "demos info",
+            "demos convert",
+            "demos drop",
+            "runs list",
+            "runs compare",
+        )
+        if verb not in seedless:
             assert "--seed" in done.out or verb.startswith("bench"), verb
         assert "--json" in done.out, verb
 

@@ -52,3 +52,21 @@ def test_whatever_is_asked_no_limit_is_ever_broken(seed, wildness):
         assert (np.abs(new - qd) / DT <= JOINTS.acceleration_rad_s2 * (1 + 1e-9)).all()
         q, qd = q + new * DT, new
         assert JOINTS.contains(q, 1e-9)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.floats(0.5, 30.0))
+def test_as_long_as_the_limits_are_far_the_short_way_gives_the_same(seed, wildness):
+    rng = np.random.default_rng(seed)
+    limiter = JointLimiter(JOINTS, DT)
+    q, qd = rng.uniform(JOINTS.lower_rad, JOINTS.upper_rad), np.zeros(7)
+    left = 0
+    for k in range(200):
+        if k % 20 == 0:
+            wanted = rng.normal(size=7) * wildness
+        left = left - 1 if left > 0 else limiter.clear_ticks(q, qd)
+        new, share = limiter.limit(q, qd, wanted)
+        short, short_share = limiter.limit(q, qd, wanted, clear=left > 0)
+        np.testing.assert_array_equal(short, new)
+        assert short_share == share
+        q, qd = q + new * DT, new

@@ -1,0 +1,215 @@
+"""Settled scenes, and where processes and runs share them: a folder of small checked files."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.objects import ObjectModel
+from robot.types import GraspCandidate, ObjectState, Pose
+
+Array = NDArray[np.float64]
+
+log = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "STEADYHAND_CACHE"
+"""Environment variable: the folder to share scenes in; empty for none."""
+_KEPT_S = 30 * 86_400.0
+_ROOT = Path(__file__).parents[1]
+# What can change how a scene comes to rest, what is seen of it, or which grasps are planned.
+_SOURCES = ("configs/**/*", "robot/**/*.py", "envs/*.py", "perception/*.py")
+_PACKAGES = ("pybullet", "numpy", "scipy", "pin", "eigenpy", "coal")
+
+
+@dataclass(frozen=True, slots=True)
+class SettledScene:
+    """Objects at rest, and how each of the best candidates can be reached.
+
+    Attributes:
+        models: what lies there.
+        poses: where, one for each model.
+        objects: what a look with the truth reports; ``object_id`` is the index into ``models``.
+        grasps: (candidate, joints (7,) rad at its pre-grasp), best first; may be empty.
+    """
+
+    models: tuple[ObjectModel, ...]
+    poses: tuple[Pose, ...]
+    objects: tuple[ObjectState, ...]
+    grasps: tuple[tuple[GraspCandidate, Array], ...]
+
+
+class SceneStore:
+    """Settled scenes on disk, shared by all processes that want the same ones.
+
+    Each scene is one file, renamed into place once it is whole. A file that is missing, cut or
+    changed counts as none. Where nothing can be written, nothing is kept.
+
+    Args:
+        folder: of this bank.
+        models: what its scenes can hold; their names tell them apart.
+    """
+
+    def __init__(self, folder: Path, models: Sequence[ObjectModel]) -> None:
+        self.folder = folder
+        self._models = {model.name: model for model in models}
+        self._writes = True
+
+    @classmethod
+    def shared(
+        cls, models: Sequence[ObjectModel], settings: Mapping[str, Any]
+    ) -> SceneStore | None:
+        """The store of a bank below ``$STEADYHAND_CACHE``, or the user's cache folder.
+
+        Args:
+            models: the object set.
+            settings: whatever else the scenes depend on besides code and packages.
+
+        Returns:
+            None where sharing is switched off.
+        """
+        named = os.environ.get(CACHE_VARIABLE)
+        if named == "":
+            return None
+        if named is None:
+            home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+            named = str(Path(home) / "steadyhand")
+        scenes = Path(named) / "scenes"
+        store = cls(scenes / _key(models, settings), models)
+        try:
+            if not store.folder.is_dir():
+                store.folder.mkdir(parents=True)
+                _drop_old(scenes)
+            os.utime(store.folder)  # in use
+        except OSError as error:
+            log.info("%s: settled scenes are not kept: %s", store.folder, error.strerror or error)
+            store._writes = False
+        return store
+
+    def load(self, number: int) -> SettledScene | None:
+        """Scene ``number`` exactly as it was saved, or None."""
+        try:
+            digest, _, text = self._file(number).read_text(encoding="ascii").partition("\n")
+            if digest != hashlib.sha256(text.encode()).hexdigest():
+                raise ValueError("its checksum is wrong")
+            return self._scene(json.loads(text))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s: made anew: %s", self._file(number), error)
+            return None
+
+    def save(self, number: int, scene: SettledScene) -> None:
+        """Keep scene ``number``."""
+        if not self._writes:
+            return
+        text = json.dumps(_plain(scene))
+        content = hashlib.sha256(text.encode()).hexdigest() + "\n" + text
+        try:
+            with tempfile.NamedTemporaryFile(
+                "w", encoding="ascii", dir=self.folder, prefix=".", suffix=".tmp", delete=False
+            ) as stream:
+                stream.write(content)
+            Path(stream.name).replace(self._file(number))
+        except OSError as error:
+            log.info("%s: settled scenes are not kept: %s", self.folder, error.strerror or error)
+            self._writes = False
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number}.json"
+
+    def _scene(self, plain: dict[str, Any]) -> SettledScene:
+        return SettledScene(
+            tuple(self._models[name] for name in plain["models"]),
+            tuple(Pose.stored(**p) for p in plain["poses"]),
+            tuple(
+                ObjectState(**{**o, "X_world_obj": Pose.stored(**o["X_world_obj"])})
+                for o in plain["objects"]
+            ),
+            tuple(
+                (
+                    GraspCandidate(**{**c, "X_world_grasp": Pose.stored(**c["X_world_grasp"])}),
+                    np.array(q, dtype=np.float64),
+                )
+                for c, q in plain["grasps"]
+            ),
+        )
+
+
+def _plain(value: Any) -> Any:
+    """JSON of nouns; what is read back equals it to the last bit."""
+    if isinstance(value, SettledScene):
+        names = [model.name for model in value.models]
+        parts = {key: _plain(getattr(value, key)) for key in ("poses", "objects", "grasps")}
+        return {"models": names, **parts}
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def _key(models: Sequence[ObjectModel], settings: Mapping[str, Any]) -> str:
+    """Names everything that a bank's scenes depend on."""
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    shapes = [[m.name, m.class_name, m.dimensions_m, _content(m.urdf)] for m in models]
+    plain = {key: _plain(value) for key, value in settings.items()}
+    text = json.dumps([plain, shapes, versions, platform.machine(), _code()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _content(urdf: Path | None) -> str:
+    """A digest of an object's file and of the meshes that it names."""
+    import pybullet_data
+
+    if urdf is None:
+        return ""
+    data = Path(pybullet_data.getDataPath())
+    if data in urdf.parents:  # comes with Bullet, whose version is known
+        return urdf.relative_to(data).as_posix()
+    text = urdf.read_bytes()
+    digest = hashlib.sha256(text)
+    for name in re.findall(rb'filename\s*=\s*"([^"]+)"', text):
+        mesh = urdf.parent / name.decode()
+        if mesh.is_file():
+            digest.update(mesh.read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _code() -> str:
+    """A digest of the sources; any change to them makes another bank."""
+    digest = hashlib.sha256()
+    for pattern in _SOURCES:
+        for file in sorted(_ROOT.glob(pattern)):
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(file.relative_to(_ROOT).as_posix().encode())
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _drop_old(scenes: Path) -> None:
+    """Remove banks that nobody has opened for a month; one that is in use makes them anew."""
+    for folder in scenes.iterdir():
+        if folder.is_dir() and time.time() - folder.stat().st_mtime > _KEPT_S:
+            shutil.rmtree(folder, ignore_errors=True)

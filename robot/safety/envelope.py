@@ -1,0 +1,73 @@
+"""Whether a batch of commands is within the joints' limits, told in one comparison."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.limits import RobotLimits
+from robot.safety.monitors import SafetyConfig, Sent
+
+Array = NDArray[np.float64]
+
+
+class Envelope:
+    """The limits of :class:`FiniteMonitor` to :class:`AccelerationMonitor` side by side.
+
+    Nearly all batches are within all of them. Asking one monitor after the other takes several
+    times as long, so they are asked only about a batch that is not: to name what is wrong with it.
+
+    Args:
+        limits: of the arm.
+        config: tolerances.
+    """
+
+    def __init__(self, limits: RobotLimits, config: SafetyConfig) -> None:
+        c, joints = config, limits.joints
+        self._n, self._dt = joints.count, c.tick_s
+        speed = joints.velocity_rad_s * (1.0 + c.tolerance)
+        step = np.minimum(speed * c.tick_s, c.jump_rad)
+        change = joints.acceleration_rad_s2 * (1.0 + c.tolerance) * c.tick_s**2
+        self._low = (joints.lower_rad - c.position_tolerance_rad, -step, -change, -speed)
+        self._high = (joints.upper_rad + c.position_tolerance_rad, step, change, speed)
+        self._blocks: dict[int, _Block] = {}
+
+    def holds(self, q: Array, qd: Array, sent: Sent) -> bool:
+        """Whether (ticks, n) rad and rad/s are numbers within all limits, after what was sent."""
+        if not sent.known or q.ndim != 2 or q.shape[1] != self._n or qd.shape != q.shape:
+            return False
+        ticks = len(q)
+        if ticks not in self._blocks:
+            if not ticks:
+                return False
+            self._blocks = {ticks: _Block(ticks, self._low, self._high)}  # a loop keeps to one size
+        b = self._blocks[ticks]
+        b.start[:] = sent.position_rad
+        b.position[:] = q
+        np.multiply(sent.velocity_rad_s, self._dt, b.before)
+        np.subtract(b.position, b.position_before, b.moved)
+        np.subtract(b.moved, b.moved_before, b.change)
+        b.speed[:] = qd
+        # A NaN is neither above nor below, so it must be asked for what is within.
+        np.greater_equal(b.rows, b.low, b.within)
+        np.less_equal(b.rows, b.high, b.below)
+        np.logical_and(b.within, b.below, b.within)
+        return int(np.count_nonzero(b.within)) == b.within.size
+
+
+class _Block:
+    """Work space for one number of ticks; all rows stand under each other."""
+
+    def __init__(self, ticks: int, low: tuple[Array, ...], high: tuple[Array, ...]) -> None:
+        n, t = len(low[0]), ticks
+        self.rows = np.zeros((4 * t + 2, n))
+        self.within, self.below = np.zeros((2, *self.rows.shape), dtype=bool)
+        self.start, self.position = self.rows[0], self.rows[1 : t + 1]
+        self.position_before = self.rows[:t]
+        self.before, self.moved = self.rows[t + 1], self.rows[t + 2 : 2 * t + 2]
+        self.moved_before = self.rows[t + 1 : 2 * t + 1]
+        self.change, self.speed = self.rows[2 * t + 2 : 3 * t + 2], self.rows[3 * t + 2 :]
+        self.low, self.high = np.full(self.rows.shape, -np.inf), np.full(self.rows.shape, np.inf)
+        for bound, limits in ((self.low, low), (self.high, high)):
+            bound[1 : t + 1], bound[t + 2 : 2 * t + 2] = limits[0], limits[1]
+            bound[2 * t + 2 : 3 * t + 2], bound[3 * t + 2 :] = limits[2], limits[3]
