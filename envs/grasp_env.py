@@ -5,16 +5,20 @@ Ids: ``Steadyhand/GraspSingle-v0`` and ``Steadyhand/GraspClutter-v0``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.load import find, load
 from envs.bank import SceneBank
 from envs.camera import Light, look_at, render
+from envs.disturbance import Disturbance, DisturbanceConfig, misjudged, mistake
 from envs.objects import object_set
 from envs.panda import SimPanda
+from envs.perception_model import ModelledWatch, PerceptionModelConfig
 from envs.physics import apply_physics
 from envs.physics import physics as physics_setting
 from envs.scene import DropConfig
@@ -22,9 +26,9 @@ from envs.world import TIME_STEP_S, World, WorldConfig
 from robot import observation
 from robot.errors import ConfigError
 from robot.execution.action import ACTION
-from robot.execution.grasp import TICKS, GraspLoop, Outcome
-from robot.geometry import grasp_rotation
+from robot.execution.grasp import TICKS, GraspLoop, GraspLoopConfig, Outcome
 from robot.limits import load_limits
+from robot.planning.reach import reachable
 from robot.safety.supervisor import SafetyConfig, Supervisor
 from robot.types import (
     CameraIntrinsics,
@@ -32,7 +36,6 @@ from robot.types import (
     GripperState,
     JointState,
     ObjectState,
-    Pose,
     RobotState,
     VerdictLevel,
 )
@@ -52,7 +55,10 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     Randomizations:
         Object and its resting pose (from a bank of settled scenes), which of the best candidates,
         the start's error, mass, friction, gripper force and latency after ``physics``, and the
-        candidate's error after ``candidate_noise_m`` and ``candidate_noise_deg``.
+        candidate's error after ``candidate_noise_m`` and ``candidate_noise_deg``. In a share
+        ``disturbed`` of the episodes the object is moved while the hand approaches and the
+        candidate is off, as the protocol of that name has it. The object's state is what the model
+        of perception makes of it.
 
     Success:
         All of the object is at least 0.15 m above the table, 1 s after the lift.
@@ -67,12 +73,17 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         bank_seed: which bank; use different ones for training and for validation.
         top_k: an episode takes one of so many best candidates.
         drop_area_m: edge of the square over which objects were dropped.
-        render_mode: None or ``rgb_array``.
+        disturbed: share of the episodes that are disturbed.
+        timeout_s: longest time the policy may act; a person needs more than a policy.
+        render_mode: None, ``rgb_array``, or ``human``: Bullet's window (needs a display).
         tick_hz: rate of physics and control. Policies are made for 240 Hz and 12 ticks a step.
         ticks: of one policy step.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (Gymnasium's name)
+    metadata = {  # noqa: RUF012 (Gymnasium's name)
+        "render_modes": ["rgb_array", "human"],
+        "render_fps": 20,
+    }
 
     def __init__(
         self,
@@ -85,14 +96,18 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         bank_seed: int = 0,
         top_k: int = 3,
         drop_area_m: float = 0.3,
+        disturbed: float = 0.0,
+        timeout_s: float = GraspLoopConfig.timeout_s,
         render_mode: str | None = None,
         tick_hz: float = 240.0,
         ticks: int = TICKS,
     ) -> None:
         if physics not in ("nominal", "hard", "mixed"):
             raise ConfigError(f"physics: expected nominal, hard or mixed, got {physics!r}")
-        if render_mode not in (None, "rgb_array"):
-            raise ConfigError(f"render_mode: expected rgb_array or None, got {render_mode!r}")
+        if render_mode not in (None, "rgb_array", "human"):
+            raise ConfigError(
+                f"render_mode: expected rgb_array, human or None, got {render_mode!r}"
+            )
         self.render_mode = render_mode
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (observation.SIZE,), np.float32)
         self.action_space = gym.spaces.Box(-1.0, 1.0, (len(ACTION),), np.float32)
@@ -101,11 +116,16 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._noise_rad = np.radians(candidate_noise_deg)
         self._bank_size = bank_size
         self._top_k = top_k
+        self._disturbed_share = disturbed
+        self._disturbance = load(DisturbanceConfig, find("protocol", "disturbance"))
         self.limits = load_limits("panda")
         tick_s, self._ticks = 1.0 / tick_hz, ticks
-        self.world = World(WorldConfig(tick_s=tick_s))
+        self.world = World(WorldConfig(tick_s=tick_s), gui=render_mode == "human")
         self.arm = SimPanda(self.world, self.limits)
-        self.loop = GraspLoop.make(self.limits, tick_s=tick_s)
+        self.loop = GraspLoop.make(self.limits, GraspLoopConfig(timeout_s=timeout_s), tick_s)
+        self.privileged_names = tuple(
+            f"joint_position.{i}" for i in range(self.limits.joints.count)
+        )
         self.supervisor = Supervisor(self.limits, self.loop.kinematics, SafetyConfig(tick_s=tick_s))
         self.bank = SceneBank(
             self.world,
@@ -118,6 +138,7 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             top_k,
         )
         self._settings = {name: physics_setting(name) for name in self._names}
+        self._watch = ModelledWatch(self.world, PerceptionModelConfig())
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -141,14 +162,21 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         candidate, q = scene.grasps[int(rng.integers(min(self._top_k, len(scene.grasps))))]
         obj = next((o for o in scene.objects if o.object_id == candidate.object_id), None)
         self._bodies = bodies
-        candidate, obj = self._disturbed(candidate, obj, rng)
+        gripped = scene.models[max(candidate.object_id, 0)].name
+        share = self._disturbed_share
+        disturbed = obj is not None and share > 0.0 and bool(rng.random() < share)
+        self._info = {"scene": number, "physics": name, "object": gripped, "disturbed": disturbed}
+        if obj is not None and disturbed:
+            candidate, obj, q = self._disturb(candidate, obj, q, rng)
+        else:
+            candidate, obj = self._seen(candidate, obj, rng)
         self.arm.reset(q, candidate.opening_m)
         opening_m, _ = self.arm.read_fingers()
         self.loop.begin(candidate, obj, q, opening_m, self.world.time_s)
+        if obj is not None and disturbed:
+            self._watch.begin(None, obj, self.world.time_s)
         self.supervisor.reset(q)
-        gripped = scene.models[max(candidate.object_id, 0)].name
-        self._info = {"scene": number, "physics": name, "object": gripped}
-        return self._observe(), dict(self._info)
+        return self._observe(), self._told()
 
     def step(
         self, action: NDArray[np.float32]
@@ -169,7 +197,7 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         success = False
         if outcome is Outcome.HELD and not halted:
             success = self._held_through(grip.opening_m, grip.force_n)
-        info = dict(self._info)
+        info = self._told()
         if done or truncated:
             info["is_success"] = success
             info["outcome"] = "halted" if halted else outcome.value
@@ -179,8 +207,8 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         return obs, reward, done, truncated, info
 
     def render(self) -> NDArray[np.uint8] | None:
-        """(240, 320, 3) uint8 from beside the table, or None without a render mode."""
-        if self.render_mode is None:
+        """(240, 320, 3) uint8 from beside the table; None where a window or nobody looks."""
+        if self.render_mode != "rgb_array":
             return None
         eye = np.array([1.15, -0.55, 0.55])
         pose = look_at("view", eye, np.array([0.4, 0.0, 0.15]), upright=True)
@@ -193,9 +221,17 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.world.close()
 
     def _observe(self) -> NDArray[np.float32]:
+        if self._info["disturbed"]:
+            seen = self._watch.read(self.world.time_s)
+            if seen is not None:
+                self.loop.track(seen)
         # Kept for the supervisor: nothing moves before the next step.
         self._reading = self.arm.read_arrays()
         return self.loop.observe(self._reading[0], self._reading[1], self.world.time_s)
+
+    def _told(self) -> dict[str, Any]:
+        """Scene, physics and object, and the joints (n,) rad: recorded, never shown to a policy."""
+        return {**self._info, "privileged": np.array(self._reading[0], dtype=np.float32)}
 
     def _state(self) -> RobotState:
         q, qd, effort, opening, force = self._reading
@@ -215,32 +251,39 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             self._run(*self.loop.references(self._ticks), opening_m, force_n)
         return any(self.world.aabb(b)[0][2] >= SUCCESS_HEIGHT_M for b in self._bodies)
 
-    def _disturbed(
+    def _disturb(
+        self,
+        candidate: GraspCandidate,
+        obj: ObjectState,
+        q: NDArray[np.float64],
+        rng: np.random.Generator,
+    ) -> tuple[GraspCandidate, ObjectState, NDArray[np.float64]]:
+        """A wrong candidate with the joints above it, and an object that will be moved."""
+        body = self._bodies[candidate.object_id]
+        wrong = misjudged(candidate, *mistake(self._disturbance, rng), self._lowest_m)
+        found = reachable(self.loop, wrong, q)
+        if found is not None:
+            wrong, q = found
+        disturbance = Disturbance(self._disturbance, self.world, body, rng)
+        self.world.before_tick = disturbance.advance
+        obj = self._watch.seen(replace(obj, object_id=body), rng)
+        return wrong, obj, q
+
+    def _seen(
         self, candidate: GraspCandidate, obj: ObjectState | None, rng: np.random.Generator
     ) -> tuple[GraspCandidate, ObjectState | None]:
-        """The candidate and the object as a camera might have seen them: off by one error."""
+        """The candidate and the object as cameras might have seen them; some errors are shared."""
         if self._noise_m == 0 and self._noise_rad == 0:
             return candidate, obj
         shift = rng.normal(0.0, self._noise_m, 3)
         turn = rng.normal(0.0, self._noise_rad)
-        pose = candidate.X_world_grasp
-        x_axis = pose.rotation[:, 0]
-        yaw = float(np.arctan2(x_axis[1], x_axis[0])) + turn
-        position = pose.position_m + shift
-        floor_m = self.limits.gripper.fingertip_beyond_tool_m + 0.001
-        position[2] = max(position[2], floor_m)
-        moved = GraspCandidate(
-            Pose.from_matrix("world", "grasp", grasp_rotation(yaw), position),
-            candidate.width_m,
-            candidate.opening_m,
-            candidate.score,
-            candidate.object_id,
-            candidate.stamp_s,
-        )
+        moved = misjudged(candidate, shift, turn, self._lowest_m)
         if obj is None:
             return moved, None
         X = obj.X_world_obj
-        seen = Pose(X.parent, X.child, X.position_m + shift, X.quat_xyzw)
-        return moved, ObjectState(
-            obj.object_id, obj.class_name, seen, obj.dimensions_m, obj.confidence, False, 0.0
-        )
+        shared = replace(obj, X_world_obj=X.turned(0.0, X.position_m, X.position_m + shift))
+        return moved, self._watch.seen(shared, rng)
+
+    @property
+    def _lowest_m(self) -> float:
+        return self.limits.gripper.fingertip_beyond_tool_m + 0.001

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.camera import (
     OVERHEAD,
@@ -15,21 +16,24 @@ from envs.camera import (
     SimCamera,
 )
 from envs.clock import SimClock
+from envs.disturbance import Disturbance, DisturbanceConfig, misjudged, mistake
 from envs.objects import ObjectModel
 from envs.panda import SimPanda
 from envs.physics import PhysicsConfig, apply_physics
 from envs.scene import DropConfig, drop
-from envs.truth import TruthPerception
+from envs.truth import TruthPerception, TruthWatch
 from envs.world import TRAY, World
 from perception.fusion import Fusion
 from perception.look import CameraPerception
+from perception.watch import CameraWatch
 from robot.errors import ConfigError
 from robot.execution.grasp import GraspLoop
 from robot.execution.pick import PickConfig, Picker
 from robot.execution.player import Player
-from robot.interface import Detector, GraspScorer, Perception, Policy
+from robot.interface import Detector, GraspScorer, Perception, Policy, Watch
 from robot.limits import RobotLimits, load_limits
 from robot.loop.log import RunLog
+from robot.planning.body import ArmBody
 from robot.safety.supervisor import Supervisor
 from robot.types import Pose
 
@@ -49,6 +53,7 @@ class Station:
         limits: the arm's, from a bundle say; the Panda's own when None.
         scorer: rates grasp candidates, where there is one.
         views: cameras that look; 1 is the fixed one alone.
+        watches: whether the object is seen anew while the policy acts.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Station:
         limits: RobotLimits | None = None,
         scorer: GraspScorer | None = None,
         views: int = 2,
+        watches: bool = False,
     ) -> None:
         self.physics = physics
         self.limits = limits or load_limits("panda")
@@ -75,13 +81,17 @@ class Station:
         )
         self.perception: Perception
         self.fusion: Fusion | None = None
+        watch: Watch | None = None
         if sensing == "truth":
             self.perception = TruthPerception(self.world)
+            watch = TruthWatch(self.world)
         elif detector is None:
             raise ConfigError("sensing: camera needs a detector; give a bundle, or sense the truth")
         else:
             self.fusion = Fusion()
             self.perception = CameraPerception(self.cameras[:views], detector, self.fusion)
+            self._body = ArmBody(self.limits, self.loop.kinematics)
+            watch = CameraWatch(self.cameras[:views], self._own)
         self.clock = SimClock(self.world)
         player = Player(
             self.arm,
@@ -98,10 +108,20 @@ class Station:
             policy,
             config=PickConfig(tray=TRAY),
             scorer=scorer,
+            watch=watch if watches else None,
         )
 
-    def begin(self, models: Sequence[ObjectModel], drop_config: DropConfig, seed: int) -> int:
+    def begin(
+        self,
+        models: Sequence[ObjectModel],
+        drop_config: DropConfig,
+        seed: int,
+        disturbance: DisturbanceConfig | None = None,
+    ) -> int:
         """A new episode: drop ``models``, draw the physics, bring the arm home.
+
+        With a ``disturbance`` the first object is disturbed as soon as the policy acts, and the
+        candidate is off.
 
         Returns:
             How many times an object had to be dropped again.
@@ -118,11 +138,30 @@ class Station:
         if self.fusion is not None:
             self.fusion.reset()
         self.picker.begin_episode(seed)
+        self.picker.misjudge = None
+        if disturbance is not None:
+            self._disturb(disturbance, np.random.default_rng((seed, 11)))
         return redrawn
+
+    def _disturb(self, config: DisturbanceConfig, rng: np.random.Generator) -> None:
+        shift, turn = mistake(config, rng)
+        lowest_m = self.limits.gripper.fingertip_beyond_tool_m + 0.001
+        self.picker.misjudge = lambda c: misjudged(c, shift, turn, lowest_m)
+        disturbance = Disturbance(config, self.world, next(iter(self.world.bodies)), rng)
+
+        def happen() -> None:
+            if self.picker.player.phase == "grasp":
+                disturbance.advance()
+
+        self.world.before_tick = happen
 
     def close(self) -> None:
         """Disconnect from Bullet."""
         self.world.close()
+
+    def _own(self, points_m: NDArray[np.float64]) -> NDArray[np.bool_]:
+        q, _, _, opening_m, _ = self.arm.read_arrays()
+        return self._body.covers(points_m, q, opening_m)
 
     def _wrist_pose(self) -> Pose:
         q, _, _, _, _ = self.arm.read_arrays()

@@ -6,11 +6,13 @@ it say ``sensing: truth``.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from envs.world import World
 from perception.oriented_box import oriented_box
-from robot.geometry import quat_from_axis_angle
+from robot.geometry import quat_from_axis_angle, yaw_between
 from robot.types import HeightMap, Look, ObjectState, Pose
 
 RESOLUTION_M = 0.003
@@ -74,3 +76,42 @@ class TruthPerception:
         model = self.world.bodies[body].model
         moving = bool(np.linalg.norm(linear) > 0.02)
         return ObjectState(body, model.class_name, pose, dims, 1.0, moving, stamp_s)
+
+
+class TruthWatch:
+    """Where an object that moves over the table really is, as late and as rarely as cameras say.
+
+    Args:
+        world: where it is; its objects' ids are those of the objects that are watched.
+        period_s: from one sight to the next.
+        latency_s: from a sight to its state.
+    """
+
+    def __init__(self, world: World, period_s: float = 0.2, latency_s: float = 0.1) -> None:
+        self.world = world
+        self.period_s = period_s
+        self.latency_s = latency_s
+
+    def begin(self, look: Look | None, obj: ObjectState, now_s: float) -> None:
+        """Watch an object; ``obj`` is its state now."""
+        self._first = obj
+        self._start = self.world.pose(obj.object_id)
+        self._next_s = now_s + self.period_s
+        self._pending: ObjectState | None = None
+
+    def read(self, now_s: float) -> ObjectState | None:
+        """Its newest state, once for each sight."""
+        if now_s + 1e-9 >= self._next_s:
+            self._next_s += self.period_s
+            self._pending = self._state(now_s)
+        pending = self._pending
+        if pending is None or now_s + 1e-9 < pending.stamp_s + self.latency_s:
+            return None
+        self._pending = None
+        return pending
+
+    def _state(self, now_s: float) -> ObjectState:
+        here = self.world.pose(self._first.object_id)
+        turn = yaw_between(self._start.rotation, here.rotation)
+        moved = self._first.X_world_obj.turned(turn, self._start.position_m, here.position_m)
+        return replace(self._first, X_world_obj=moved, stamp_s=now_s)

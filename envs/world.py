@@ -6,6 +6,7 @@ objects. The world frame has z up, the table's top at z = 0 and the robot's base
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ class World:
             )
         self.gui = gui
         self._kw = {"physicsClientId": self.client}
+        if gui:  # letters are for whoever drives, not for Bullet's own shortcuts
+            pybullet.configureDebugVisualizer(pybullet.COV_ENABLE_KEYBOARD_SHORTCUTS, 0, **self._kw)
         self._step = pybullet.stepSimulation
         pybullet.setPhysicsEngineParameter(
             fixedTimeStep=self.config.tick_s,
@@ -98,8 +101,29 @@ class World:
             **self._kw,
         )
         self._ticks = 0
+        #: Called before each tick, until the next reset: what else happens in this world.
+        self.before_tick: Callable[[], None] | None = None
         self.bodies: dict[int, Body] = {}
         self._base_state = pybullet.saveState(**self._kw)
+
+    def keys(self) -> frozenset[str]:
+        """The keys that are down in Bullet's window: letters, ``enter`` and ``backspace``.
+
+        What is no letter counts only when it was just pressed.
+        """
+        if not self.gui:
+            return frozenset()
+        events = pybullet.getKeyboardEvents(**self._kw)
+        shift = bool(events.get(pybullet.B3G_SHIFT, 0) & pybullet.KEY_IS_DOWN)
+        named = {pybullet.B3G_RETURN: "enter", pybullet.B3G_BACKSPACE: "backspace"}
+        down = set()
+        for code, state in events.items():
+            if code in named or code < 128:
+                name = named.get(code) or chr(code)
+                wanted = pybullet.KEY_IS_DOWN if name.isalpha() and len(name) == 1 else 0
+                if state & (wanted | pybullet.KEY_WAS_TRIGGERED):
+                    down.add(name.upper() if shift and len(name) == 1 else name)
+        return frozenset(down)
 
     # Time -----------------------------------------------------------------------------------
 
@@ -111,8 +135,10 @@ class World:
     def step(self, ticks: int = 1) -> None:
         """Advance by ``ticks`` time steps."""
         for _ in range(ticks):
+            if self.before_tick is not None:
+                self.before_tick()
             self._step(self.client)
-        self._ticks += ticks
+            self._ticks += 1
 
     def mark_base(self) -> None:
         """Make the present state (without objects) the one that ``reset`` restores."""
@@ -127,6 +153,7 @@ class World:
             self.remove(body_id)
         pybullet.restoreState(stateId=self._base_state, **self._kw)
         self._ticks = 0
+        self.before_tick = None
 
     def save(self) -> int:
         """Save the whole state, objects included; 1 ms."""
@@ -188,6 +215,10 @@ class World:
         """Linear (3,) m/s and angular (3,) rad/s velocity in the world frame."""
         linear, angular = pybullet.getBaseVelocity(body_id, **self._kw)
         return np.array(linear), np.array(angular)
+
+    def push(self, body_id: int, linear_m_s: Any, angular_rad_s: Any) -> None:
+        """Set an object's linear (3,) and angular (3,) velocity in the world frame."""
+        pybullet.resetBaseVelocity(body_id, list(linear_m_s), list(angular_rad_s), **self._kw)
 
     def aabb(self, body_id: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The axis-aligned box around the object, lower and upper corner (3,), m."""

@@ -91,6 +91,17 @@ def grasp_rotation(yaw_rad: float) -> Array:
     return np.array([[c, s, 0.0], [s, -c, 0.0], [0.0, 0.0, -1.0]])
 
 
+def yaw_between(R_a: Array, R_b: Array) -> float:
+    """The turn about the vertical from rotation (3, 3) a to b, in [-pi, pi] rad.
+
+    0 where something tipped or rolled by more than 18 degrees: then it is no turn on the table.
+    """
+    turn = R_b @ R_a.T
+    if turn[2, 2] < 0.95:
+        return 0.0
+    return math.atan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])
+
+
 def wrap_angle(angle_rad: float, period_rad: float = 2 * math.pi) -> float:
     """``angle_rad`` moved by whole periods into [-period/2, period/2)."""
     return (angle_rad + 0.5 * period_rad) % period_rad - 0.5 * period_rad

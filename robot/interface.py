@@ -15,6 +15,7 @@ from robot.types import (
     HeightMap,
     JointCommand,
     Look,
+    ObjectState,
     RgbdFrame,
     RobotState,
     SafetyVerdict,
@@ -63,6 +64,17 @@ class Perception(Protocol):
 
     def look(self) -> Look:
         """A fresh look at the table; raises ``SensorError`` when nothing can be seen."""
+
+
+@runtime_checkable
+class Watch(Protocol):
+    """Keeps an eye on one object while the hand approaches it."""
+
+    def begin(self, look: Look, obj: ObjectState, now_s: float) -> None:
+        """Watch an object of a look from now on."""
+
+    def read(self, now_s: float) -> ObjectState | None:
+        """Its state where it was seen anew, None otherwise; never guessed."""
 
 
 @runtime_checkable

@@ -96,6 +96,12 @@ class Pose:
             geometry.quat_multiply(self.quat_xyzw, other.quat_xyzw),
         )
 
+    def turned(self, turn_rad: float, about_m: Array, to_m: Array) -> Pose:
+        """Turned about the vertical through the point (3,) ``about_m``, which moves to ``to_m``."""
+        quat = geometry.quat_from_axis_angle(np.array([0.0, 0.0, 1.0]), turn_rad)
+        out = geometry.matrix_from_quat(quat) @ (self.position_m - about_m) + to_m
+        return Pose(self.parent, self.child, out, geometry.quat_multiply(quat, self.quat_xyzw))
+
     def inverse(self) -> Pose:
         """``X_child_parent``."""
         return Pose(

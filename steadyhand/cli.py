@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from robot.errors import SteadyhandError
-from steadyhand.console import set_up_logging
+from steadyhand.console import set_up_logging, stdout_for_results
 
 # Typer brings its own copy of click from 0.26 on; this is the base of its errors in either case.
 _UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From demonstrations to a grasp policy that runs safely beside the robot.",
 )
-demos_app = typer.Typer(no_args_is_help=True, help="Record demonstrations and look at them.")
+demos_app = typer.Typer(no_args_is_help=True, help="Demonstrations: record, convert, look.")
 train_app = typer.Typer(no_args_is_help=True, help="Train one link of the chain, or all of it.")
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure, with intervals.")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed.")
@@ -44,6 +45,7 @@ def _register() -> None:
         run,
         runs,
         scenes,
+        teleop,
         train,
         verify,
     )
@@ -54,7 +56,10 @@ def _register() -> None:
     app.command("export")(export.export)
     app.command("verify")(verify.verify)
     demos_app.command("record")(demos.record)
+    demos_app.command("teleop")(teleop.teleop)
     demos_app.command("info")(demos.info)
+    demos_app.command("convert")(demos.convert)
+    demos_app.command("drop")(demos.drop)
     train_app.command("detector")(train.detector)
     train_app.command("adapt")(adapt.adapt)
     train_app.command("scorer")(train.scorer)
@@ -62,6 +67,7 @@ def _register() -> None:
     train_app.command("ppo")(train.ppo)
     train_app.command("all")(train.everything)
     evaluate_app.command("grasp")(evaluate.grasp)
+    evaluate_app.command("policy")(evaluate.policy)
     evaluate_app.command("perception")(evaluate.perception)
     runs_app.command("list")(runs.list_)
     runs_app.command("compare")(runs.compare)
@@ -73,9 +79,13 @@ def _register() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; never returns."""
     set_up_logging()
+    # Where the installed command runs, a user's own module beside it is not found otherwise.
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))
     _register()
     try:
-        code = app(args=arguments, standalone_mode=False)
+        with stdout_for_results():
+            code = app(args=arguments, standalone_mode=False)
         sys.exit(int(code or 0))
     except SteadyhandError as error:
         _say(str(error))
@@ -95,9 +105,20 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
 
 
+_TRAIN = {
+    "torch",
+    "torchvision",
+    "stable_baselines3",
+    "onnx",
+    "pyarrow",
+    "h5py",
+    "faster_coco_eval",
+}
+
+
 def _missing(error: ModuleNotFoundError) -> str:
     name = (error.name or "").split(".")[0]
-    if name in ("torch", "torchvision", "stable_baselines3", "onnx", "pyarrow", "faster_coco_eval"):
+    if name in _TRAIN:
         return f"this verb needs {name}: pip install 'steadyhand[train]'"
     return f"the package {name!r} is missing: pip install steadyhand"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Optional
@@ -22,6 +23,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from configs.yaml_source import parse_override
+from policies.evaluation.specs import EnvSpec
+
 ERR = Console(stderr=True)
 
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes everything that is random.")]
@@ -35,6 +39,34 @@ Store = Annotated[
     ),
 ]
 CORES = len(os.sched_getaffinity(0))
+EnvId = Annotated[
+    Optional[str],  # noqa: UP045 (typer reads the annotation at run time)
+    typer.Option("--env", help="Any Gymnasium id; the grasp task if left out."),
+]
+Import = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--import", help="Package that registers the id; may be given several times."),
+]
+EnvArg = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--env-arg", help="Keyword argument of the environment: level=2"),
+]
+Expert = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--actor", help="Expert of that environment: module:make_expert"),
+]
+
+
+def env_spec(
+    env: str, imports: Sequence[str] | None, arguments: Sequence[str] | None = None
+) -> EnvSpec:
+    """The environment that ``--env``, ``--import`` and ``--env-arg`` describe.
+
+    Raises:
+        ConfigError: an argument is not NAME=VALUE.
+    """
+    parts = [parse_override(text) for text in arguments or ()]
+    return EnvSpec(env, {".".join(keys): value for keys, value in parts}, tuple(imports or ()))
 
 
 def set_up_logging() -> None:
@@ -44,6 +76,38 @@ def set_up_logging() -> None:
         format="%(message)s",
         handlers=[RichHandler(console=ERR, show_path=False)],
     )
+
+
+@contextmanager
+def stdout_for_results() -> Iterator[None]:
+    """What C code writes to standard output, as simulators do, goes to standard error meanwhile.
+
+    Worker processes inherit that; what Python prints still goes to standard output.
+    """
+    before = sys.stdout
+    try:
+        before.flush()
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # a stream is closed, as in a service: nothing to keep clean
+        yield
+        return
+    with os.fdopen(kept, "w", buffering=1, encoding=before.encoding) as results:
+        if before is sys.__stdout__ or _fileno(before) == 1:
+            sys.stdout = results  # otherwise somebody collects what Python prints
+        try:
+            yield
+        finally:
+            results.flush()
+            os.dup2(kept, 1)
+            sys.stdout = before
+
+
+def _fileno(stream: Any) -> int:
+    try:
+        return int(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return -1
 
 
 def emit(result: dict[str, Any], as_json: bool, title: str = "") -> None:

@@ -1,4 +1,4 @@
-"""``steadyhand evaluate grasp|perception``."""
+"""``steadyhand evaluate grasp|policy|perception``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,18 @@ from policies.evaluation.grasping import DEPTH, GraspSetup, evaluate_grasp, load
 from policies.evaluation.protocols import protocol as protocol_of
 from policies.evaluation.subjects import Subject
 from robot.errors import ConfigError
-from steadyhand.console import CORES, Json, Seed, Workers, emit, progress
+from steadyhand.console import (
+    CORES,
+    EnvArg,
+    Expert,
+    Import,
+    Json,
+    Seed,
+    Workers,
+    emit,
+    env_spec,
+    progress,
+)
 
 BundleDir = Annotated[
     Optional[Path],  # noqa: UP045 (typer reads the annotation at run time)
@@ -32,7 +43,7 @@ def grasp(
     ] = None,
     expert: Annotated[bool, typer.Option("--expert", help="The expert; sees the truth.")] = False,
     scripted: Annotated[bool, typer.Option("--scripted", help="The candidate, open loop.")] = False,
-    protocol: Annotated[str, typer.Option(help="single, kuka or clutter.")] = "single",
+    protocol: Annotated[str, typer.Option(help="single, kuka, clutter or disturbed.")] = "single",
     objects: Annotated[
         str, typer.Option(help="test, train, validation, primitives or a glob.")
     ] = "test",
@@ -114,6 +125,52 @@ def grasp(
         )
     result["wall_s"] = round(time.monotonic() - began, 3)
     emit(result, json, f"{subject.label}: {protocol}, {objects} objects, {physics} physics")
+
+
+def policy(
+    env: Annotated[str, typer.Option("--env", help="Gymnasium id.")],
+    bundle: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--bundle", help="A bundle made for this environment."),
+    ] = None,
+    policy: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--policy", help="A training run's folder: its ppo/, else its bc/."),
+    ] = None,
+    actor: Expert = None,
+    import_: Import = None,
+    env_arg: EnvArg = None,
+    episodes: Annotated[int, typer.Option(min=1)] = 100,
+    precision: Annotated[str, typer.Option(help="A bundle's policy: int8 or fp32.")] = "int8",
+    seed: Seed = 0,
+    workers: Workers = CORES,
+    json: Json = False,
+) -> None:
+    """Return, success and length of episodes in any environment, with 95 % intervals."""
+    from policies.demos.record import describe_env
+    from policies.evaluation.returns import bundle_actor, figures, trained_actor
+    from policies.evaluation.rollouts import Behaviour, Rollouts, episode_seeds
+    from policies.evaluation.specs import ActorSpec
+
+    if sum(given is not None for given in (bundle, policy, actor)) != 1:
+        raise ConfigError("evaluate policy: give one of --bundle, --policy, --actor")
+    where = env_spec(env, import_, env_arg)
+    spec = describe_env(where)
+    if bundle is not None:
+        subject, label = bundle_actor(bundle, precision, spec), f"bundle:{bundle.name}:{precision}"
+    elif policy is not None:
+        subject, label = trained_actor(policy, spec), f"policy:{policy.name}"
+    else:
+        subject, label = ActorSpec(str(actor)), str(actor)
+    began = time.monotonic()
+    done = []
+    with progress(f"{label} {env}", episodes) as bar, Rollouts(where, workers) as rollouts:
+        for episode in rollouts.run(Behaviour(subject), episode_seeds(seed, 0, episodes)):
+            done.append(episode)
+            bar.advance(bar.task_ids[0])
+    result = {"env": env, "subject": label, "seed": seed, **figures(done)}
+    result["wall_s"] = round(time.monotonic() - began, 3)
+    emit(result, json, f"{label}: {env}")
 
 
 def perception(

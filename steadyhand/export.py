@@ -13,7 +13,7 @@ import typer
 
 from perception.coco import write_bytes
 from perception.detector import OnnxDetector
-from robot.errors import SteadyhandError
+from robot.errors import ConfigError, SteadyhandError
 from steadyhand.console import CORES, ERR, Json, Seed, Store, Workers, emit
 
 
@@ -50,6 +50,7 @@ def export(
     from policies.demos.dataset import load_demonstrations
     from policies.learning.network import PolicyNetwork
     from policies.learning.tracking import Tracking
+    from steadyhand.own_env import env_of, pack_env
     from steadyhand.packing import Parts, pack
     from steadyhand.train import reference_frame
 
@@ -58,8 +59,30 @@ def export(
     weights = run / stage / "network.pt"
     if not weights.is_file():
         raise SteadyhandError(f"{weights}: no trained policy there; run: steadyhand train {stage}")
-    file = detector or run / "detector" / "detector.onnx"
     out.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        ERR.print(line, highlight=False)
+
+    env = env_of(run)
+    if env is not None:
+        if detector is not None or scorer is not None or keep_fp32:
+            raise ConfigError(
+                f"export: {run} is a policy for {env.id}; --detector, --scorer and --keep-fp32 "
+                "go with the grasp task"
+            )
+        own_bundle = pack_env(
+            run, env, stage, out, _origin(run, note), episodes, seed, say, workers
+        )
+        with Tracking(run, tracking) as record:
+            record.bundle(out)
+        wall = round(time.monotonic() - began, 1)
+        proof = own_bundle.card["proof"]
+        emit({"bundle": str(out), "bytes": own_bundle.size, "proof": proof, "wall_s": wall},
+             json, "exported")  # fmt: skip
+        return
+    file = detector or run / "detector" / "detector.onnx"
     if not file.is_file():
         if detector is not None:
             raise SteadyhandError(f"{detector}: no such detector file")
@@ -78,11 +101,7 @@ def export(
         _origin(run, note),
         scorer or (own if own.is_file() else None),
     )
-    began = time.monotonic()
-    bundle = pack(
-        parts, out, QuantizeConfig(), episodes, seed,
-        lambda line: ERR.print(line, highlight=False), workers, run / "proof",
-    )  # fmt: skip
+    bundle = pack(parts, out, QuantizeConfig(), episodes, seed, say, workers, run / "proof")
     result: dict[str, Any] = {"bundle": str(out), "bytes": bundle.size}
     with Tracking(run, tracking) as record:
         record.bundle(out)

@@ -19,14 +19,14 @@ from perception.scorer import numbers, patches
 from policies.bundle.contents import card_markdown, record_reference, robot_files
 from policies.bundle.format import Bundle, write_bundle
 from policies.bundle.verify import verify_bundle
-from policies.compression.quantize import QuantizeConfig, quantize_policy
+from policies.compression.quantize import ActionError, QuantizeConfig, quantize_policy
 from policies.demos.dataset import Demonstrations
 from policies.evaluation.grasping import GraspSetup, evaluate_grasp
 from policies.evaluation.protocols import EpisodeResult
 from policies.evaluation.rollouts import episode_seeds
 from policies.evaluation.statistics import paired_difference, wilson_interval
 from policies.evaluation.subjects import Subject
-from policies.learning.export import check_parity, export_onnx, policy_metadata
+from policies.learning.export import Parity, check_parity, export_onnx, policy_metadata
 from policies.learning.network import PolicyNetwork
 from policies.provenance import git_commit, package_versions
 from policies.storage import read_json
@@ -61,6 +61,49 @@ class Parts:
     scorer: Path | None = None
 
 
+@dataclass(frozen=True)
+class PolicyModels:
+    """A policy as ONNX, in both precisions, with what proves them.
+
+    Attributes:
+        models: the bytes by role.
+        inputs: recorded observations for the reference, by role.
+        parity: of fp32 with torch.
+        error: of int8 against fp32.
+    """
+
+    models: dict[str, bytes]
+    inputs: dict[str, dict[str, NDArray[Any]]]
+    parity: Parity
+    error: ActionError
+
+
+def policy_models(
+    policy: PolicyNetwork, demos: Demonstrations, quantize: QuantizeConfig, seed: int, say: Say
+) -> PolicyModels:
+    """Export a policy, prove that it equals torch, and quantize it.
+
+    Args:
+        policy: the trained network.
+        demos: its metadata come from their spec, calibration and reference from their frames.
+        quantize: how it becomes int8.
+        seed: of the random observations and the choice of the reference.
+        say: progress.
+    """
+    rng = np.random.default_rng(seed)
+    observations = demos.observation
+    fp32 = export_onnx(policy, policy_metadata(demos.spec, digest(policy.config)))
+    parity = check_parity(policy, fp32, observations[:4000], rng)
+    say(f"export: fp32 equals torch within {max(parity.recorded, parity.random):.2g}")
+    int8, error = quantize_policy(fp32, observations, quantize)
+    say(f"export: int8 action error {error.mean:.4f} on average, {error.max:.3f} at most")
+    chosen = observations[rng.choice(len(observations), min(256, len(observations)), replace=False)]
+    inputs: dict[str, dict[str, NDArray[Any]]] = {
+        role: {"observation": chosen} for role in ("policy", "policy_fp32")
+    }
+    return PolicyModels({"policy": int8, "policy_fp32": fp32}, inputs, parity, error)
+
+
 def pack(
     parts: Parts,
     out: Path,
@@ -88,23 +131,9 @@ def pack(
     Raises:
         SteadyhandError: a check does not hold; the message names it.
     """
-    rng = np.random.default_rng(seed)
-    observations = parts.demos.observation
-    metadata = policy_metadata(parts.demos.spec, digest(parts.policy.config))
-    fp32 = export_onnx(parts.policy, metadata)
-    parity = check_parity(parts.policy, fp32, observations[:4000], rng)
-    say(f"export: fp32 equals torch within {max(parity.recorded, parity.random):.2g}")
-    int8, error = quantize_policy(fp32, observations, quantize)
-    say(f"export: int8 action error {error.mean:.4f} on average, {error.max:.3f} at most")
-    models = {
-        "policy": int8,
-        "policy_fp32": fp32,
-        "detector": parts.detector.read_bytes(),
-    }
-    chosen = observations[rng.choice(len(observations), min(256, len(observations)), replace=False)]
-    inputs: dict[str, dict[str, NDArray[Any]]] = {
-        role: {"observation": chosen} for role in ("policy", "policy_fp32")
-    }
+    made = policy_models(parts.policy, parts.demos, quantize, seed, say)
+    models = {**made.models, "detector": parts.detector.read_bytes()}
+    inputs = made.inputs
     if parts.frame is not None:
         inputs["detector"] = {"image": network_input(parts.frame)}
     if parts.scorer is not None:
@@ -112,8 +141,8 @@ def pack(
         inputs["scorer"] = scorer_inputs()
     card: dict[str, Any] = {
         "origin": dict(parts.origin),
-        "parity": as_dict(parity),
-        "int8": {"config": as_dict(quantize), "action_error": as_dict(error)},
+        "parity": as_dict(made.parity),
+        "int8": {"config": as_dict(quantize), "action_error": as_dict(made.error)},
         "versions": package_versions(),
     }
     if parts.scorer is not None:
@@ -140,7 +169,7 @@ def pack(
     with TemporaryDirectory() as temporary:
         draft = Path(temporary) / "bundle"
         write(draft)
-        _hold(draft)
+        hold(draft)
         card["proof"] = proof(
             parts, draft, episodes_folder or Path(temporary), episodes, seed, say, workers
         )
@@ -152,18 +181,20 @@ def pack(
                 f"physics; at most {max_int8_loss:.1%} is allowed (try other int8 settings)"
             )
     bundle = write(out)
-    _hold(out)
+    hold(out)
     say(f"export: {out}, {bundle.size / 1e6:.2f} MB, every check holds")
     return bundle
 
 
-def _hold(folder: Path) -> None:
+def hold(folder: Path) -> None:
+    """Raise where a bundle does not verify."""
     failed = [check for check in verify_bundle(folder) if not check.ok]
     if failed:
         raise SteadyhandError(f"export: {failed[0].name}: {failed[0].detail}")
 
 
-def _same(first: PolicyNetwork, second: PolicyNetwork) -> bool:
+def same_weights(first: PolicyNetwork, second: PolicyNetwork) -> bool:
+    """Whether two networks are the same, number for number."""
     a, b = first.state_dict(), second.state_dict()
     return a.keys() == b.keys() and all(bool((a[k] == b[k]).all()) for k in a)
 
@@ -195,7 +226,7 @@ def proof(
         "scripted": Subject("scripted"),
     }
     # Where PPO did not earn its place, the clone is what ships: its episodes are fp32's.
-    unchanged = parts.clone is not None and _same(parts.clone, parts.policy)
+    unchanged = parts.clone is not None and same_weights(parts.clone, parts.policy)
     if parts.clone is not None and not unchanged:
         scratch.mkdir(parents=True, exist_ok=True)
         parts.clone.save(scratch / "clone.pt")

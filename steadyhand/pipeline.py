@@ -6,13 +6,11 @@ Folder of a run: ``data/`` (scenes and grasp trials), ``detector/``, ``scorer/``
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from configs.load import as_dict, bounded, completed, digest
+from configs.load import as_dict, bounded
 from envs.synthesis.scenes import generate
 from envs.synthesis.trials import TrialsConfig, generate_trials
 from perception.training.device import Computing
@@ -27,19 +25,15 @@ from perception.training.train import WEIGHTS, DetectorTrainConfig
 from perception.training.train import train as train_detector
 from perception.trials import read_trials
 from policies.compression.quantize import QuantizeConfig
-from policies.demos.dataset import Demonstrations, load_demonstrations
-from policies.demos.record import RecordConfig, record
-from policies.evaluation.rollouts import EnvSpec
+from policies.demos.record import RecordConfig
+from policies.evaluation.specs import EnvSpec
 from policies.evaluation.subjects import EXPERT
-from policies.learning.dagger import DaggerConfig, dagger
-from policies.learning.network import PolicyNetwork
-from policies.learning.ppo import PpoConfig, improve
+from policies.learning.dagger import DaggerConfig
+from policies.learning.ppo import PpoConfig
 from policies.learning.tracking import Tracking
-from policies.provenance import git_commit, provenance
-from policies.storage import replace_json
+from policies.provenance import git_commit
 from robot.errors import SteadyhandError
-
-Say = Callable[[str], None]
+from steadyhand.stages import PolicyStages, Say, begin, seeded_stages
 
 
 @dataclass(frozen=True)
@@ -61,6 +55,7 @@ class TaskConfig:
     candidate_noise_m: float = bounded(0.005, 0.0, 0.05)
     candidate_noise_deg: float = bounded(6.0, 0.0, 45.0)
     bank_size: int = bounded(1200, 1, 1_000_000)
+    disturbed: float = bounded(0.0, 0.0, 1.0)
 
     def __post_init__(self) -> None:
         if self.objects == "test":
@@ -118,14 +113,7 @@ def seeded(config: TrainingConfig, seed: int, workers: int) -> TrainingConfig:
         seed=config.seed + seed,
         detector=replace(config.detector, seed=config.detector.seed + seed),
         scorer=replace(config.scorer, seed=config.scorer.seed + seed),
-        demos=replace(config.demos, seed=config.demos.seed + seed, workers=workers),
-        bc=replace(
-            config.bc,
-            seed=config.bc.seed + 100 * seed,
-            workers=workers,
-            clone=replace(config.bc.clone, seed=config.bc.clone.seed + seed),
-        ),
-        ppo=replace(config.ppo, seed=config.ppo.seed + seed, workers=workers),
+        **seeded_stages(config.demos, config.bc, config.ppo, seed, workers),
     )
 
 
@@ -148,26 +136,16 @@ class Pipeline:
     tracking: Tracking | None = None
 
     def begin(self) -> None:
-        """Write the resolved config; refuse a folder that was begun with another.
+        """As ``stages.begin``; of several processes the leading one writes."""
+        begin(self.out, self.config, leads=place()[0] == 0)
 
-        Raises:
-            SteadyhandError: ``out`` holds a run of another config.
-        """
-        file = self.out / "run.json"
-        fresh = provenance(self.config, self.config.seed)
-        if file.exists():
-            begun = json.loads(file.read_text(encoding="utf-8"))
-            # A run from before a setting existed had what is its default now.
-            known = digest(completed(begun.get("config", {}), TrainingConfig()))
-            if known != digest(self.config):
-                raise SteadyhandError(
-                    f"{self.out}: holds a run of another configuration "
-                    f"({begun.get('config_hash')}, now {digest(self.config)}); choose another --out"
-                )
-            return
-        if place()[0] == 0:
-            self.out.mkdir(parents=True, exist_ok=True)
-            replace_json(file, fresh)
+    @property
+    def policy(self) -> PolicyStages:
+        """The stages that make the grasp policy."""
+        c = self.config
+        return PolicyStages(
+            self.out, c.task.env(), EXPERT, c.demos, c.bc, c.ppo, self.say, self.tracking
+        )
 
     # Detector -------------------------------------------------------------------------------
 
@@ -278,64 +256,6 @@ class Pipeline:
         )
         return folder / SCORER
 
-    # Policy ---------------------------------------------------------------------------------
-
-    def demonstrations(self) -> Demonstrations:
-        """The expert's demonstrations, recorded if they are not there."""
-        folder = self.out / "demos"
-        wanted = self.config.demos.episodes
-
-        def tell(kept: int, _: int, attempts: int) -> None:
-            if kept % 50 == 0:
-                self.say(f"demonstrations: {kept} of {wanted} kept in {attempts} attempts")
-
-        record(folder, self.config.task.env(), EXPERT, self.config.demos, progress=tell)
-        return load_demonstrations(folder)
-
-    def clone(self) -> PolicyNetwork:
-        """The cloned network, trained if it is not there."""
-        folder = self.out / "bc"
-        if (folder / "network.pt").exists():
-            return PolicyNetwork.load(folder / "network.pt")
-        result = dagger(
-            self.demonstrations(),
-            self.config.task.env(),
-            EXPERT,
-            folder,
-            self.config.bc,
-            progress=lambda line: self.say(f"bc: {line}"),
-            curves=lambda epoch, values: self._track("bc", epoch, values),
-        )
-        return result.network
-
-    def improve(self) -> PolicyNetwork:
-        """The network after PPO (the clone, where PPO did not help)."""
-        folder = self.out / "ppo"
-        if (folder / "network.pt").exists():
-            return PolicyNetwork.load(folder / "network.pt")
-        clone = self.clone()
-
-        def tell(row: dict[str, Any]) -> None:
-            self._track("ppo", int(row["steps"]), row)
-            self.say("ppo: " + ", ".join(f"{k} {_short(v)}" for k, v in row.items()))
-
-        result = improve(
-            clone,
-            self.demonstrations(),
-            self.config.task.env(),
-            folder,
-            self.config.ppo,
-            progress=tell,
-        )
-        self.say(
-            f"ppo: {result.before:.3f} before, {result.after:.3f} after; ships the {result.chosen}"
-        )
-        return result.network
-
     def _track(self, stage: str, step: int, values: dict[str, Any], board: bool = True) -> None:
         if self.tracking is not None:
             self.tracking.curves(stage, step, values, board)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -5,17 +5,36 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from robot.errors import ConfigError
-from steadyhand.console import CORES, ERR, Json, Seed, Store, Workers, emit
+from steadyhand.console import (
+    CORES,
+    ERR,
+    EnvArg,
+    EnvId,
+    Expert,
+    Import,
+    Json,
+    Seed,
+    Store,
+    Workers,
+    emit,
+    env_spec,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from policies.evaluation.specs import EnvSpec
+    from policies.learning.tracking import Tracking
     from robot.types import RgbdFrame
     from steadyhand.pipeline import Pipeline
+    from steadyhand.stages import PolicyStages
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted one goes on.")]
 Budget = Annotated[
@@ -25,6 +44,12 @@ Budget = Annotated[
 Set = Annotated[
     Optional[list[str]],  # noqa: UP045 (typer reads the annotation at run time)
     typer.Option("--set", help="Override a value of the configuration: bc.rounds=3"),
+]
+
+
+Demos = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--demos", help="A demonstration set of that environment; it is copied."),
 ]
 
 
@@ -52,29 +77,39 @@ def scorer(
 
 
 def bc(
-    out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
-    workers: Workers = CORES, tracking: Store = None, json: Json = False,
+    out: Out, budget: Budget = "quick", set_: Set = None, env: EnvId = None,
+    import_: Import = None, env_arg: EnvArg = None, demos: Demos = None, actor: Expert = None,
+    seed: Seed = 0, workers: Workers = CORES, tracking: Store = None, json: Json = False,
 ) -> None:  # fmt: skip
-    """Record demonstrations by the expert and clone them, with rounds of corrections."""
+    """Clone demonstrations: the grasp expert's with corrections, or any environment's (--env)."""
 
-    def stage(pipeline: Pipeline) -> dict[str, Any]:
-        pipeline.clone()
+    def stage(policy: PolicyStages) -> dict[str, Any]:
+        policy.clone()
         return {"network": str(out / "bc" / "network.pt")}
 
-    _finish(stage, out, budget, set_, seed, workers, tracking, json)
+    spec = _own(env, import_, env_arg, demos, actor)
+    if spec is None:
+        _finish(lambda p: stage(p.policy), out, budget, set_, seed, workers, tracking, json)
+    else:
+        _finish_own(stage, spec, demos, actor, out, budget, set_, seed, workers, tracking, json)
 
 
 def ppo(
-    out: Out, budget: Budget = "quick", set_: Set = None, seed: Seed = 0,
-    workers: Workers = CORES, tracking: Store = None, json: Json = False,
+    out: Out, budget: Budget = "quick", set_: Set = None, env: EnvId = None,
+    import_: Import = None, env_arg: EnvArg = None, demos: Demos = None, actor: Expert = None,
+    seed: Seed = 0, workers: Workers = CORES, tracking: Store = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Improve the cloned policy with PPO (cloning first, where that was not done)."""
 
-    def stage(pipeline: Pipeline) -> dict[str, Any]:
-        pipeline.improve()
+    def stage(policy: PolicyStages) -> dict[str, Any]:
+        policy.improve()
         return {"network": str(out / "ppo" / "network.pt")}
 
-    _finish(stage, out, budget, set_, seed, workers, tracking, json)
+    spec = _own(env, import_, env_arg, demos, actor)
+    if spec is None:
+        _finish(lambda p: stage(p.policy), out, budget, set_, seed, workers, tracking, json)
+    else:
+        _finish_own(stage, spec, demos, actor, out, budget, set_, seed, workers, tracking, json)
 
 
 def everything(
@@ -89,13 +124,13 @@ def everything(
 
         file = pipeline.detector()
         scorer_file = pipeline.scorer()
-        clone = pipeline.clone()
-        policy = pipeline.improve()
+        clone = pipeline.policy.clone()
+        policy = pipeline.policy.improve()
         c = pipeline.config
         parts = Parts(
             policy,
             clone,
-            pipeline.demonstrations(),
+            pipeline.policy.demonstrations(),
             file,
             reference_frame(c.seed),
             {
@@ -126,17 +161,104 @@ def reference_frame(seed: int) -> RgbdFrame:
     return scene.views[0].frame
 
 
+def _own(
+    env: str | None, imports: list[str] | None, arguments: list[str] | None,
+    demos: Path | None, actor: str | None,
+) -> EnvSpec | None:  # fmt: skip
+    """The environment that was named, checked before anything starts; None for the grasp task."""
+    if env is not None:
+        if demos is not None and actor is not None:
+            raise ConfigError("train: give --demos or --actor, not both")
+        if env.startswith("Steadyhand/"):
+            raise ConfigError(
+                f"train: {env} is the grasp task; leave --env out (--set task.id=...)"
+            )
+        return env_spec(env, imports, arguments)
+    given = {"--import": imports, "--env-arg": arguments, "--demos": demos, "--actor": actor}
+    lone = next((name for name, value in given.items() if value), None)
+    if lone is not None:
+        raise ConfigError(f"train: {lone} goes with --env; without it the grasp task is learned")
+    return None
+
+
+def _finish_own(
+    stage: Any, env: EnvSpec, demos: Path | None, actor: str | None, out: Path, budget: str,
+    overrides: list[str] | None, seed: int, workers: int, tracking: str | None, json: bool,
+) -> None:  # fmt: skip
+    from configs.load import load
+    from steadyhand.own_env import EnvTrainingConfig, stages
+
+    _one_process()
+    config = load(EnvTrainingConfig, _budget_file(budget, "env_"), overrides or ())
+    say, clock = _teller()
+    own = stages(out, config.of(env, seed, workers), demos, actor, say)
+    with _record(out, tracking) as record:
+        result = stage(replace(own, tracking=record))
+        _keep(record, out, result)
+    emit({**result, "env": env.id, "wall_s": clock()}, json, "done")
+
+
+def _record(out: Path, tracking: str | None) -> Tracking:
+    """The record of the run that was begun in ``out``."""
+    from policies.learning.tracking import Tracking
+    from policies.storage import read_json
+
+    record = Tracking(out, tracking)
+    if (out / "run.json").is_file():
+        begun = read_json(out / "run.json")
+        tags = {k: begun[k] for k in ("config_hash", "seed", "git_commit") if k in begun}
+        record.parameters(begun["config"], {**tags, "stage": " ".join(sys.argv[1:3])})
+    return record
+
+
+def _keep(record: Tracking, out: Path, result: dict[str, Any]) -> None:
+    """Keep what the stages have left, and the bundle where they made one."""
+    record.files("run", out / "run.json")
+    for name in ("detector", "scorer", "bc", "ppo"):
+        kept = ("metrics.jsonl", "scorer.json", "result.json", "network.pt")
+        record.files(name, *(out / name / file for file in kept))
+    if "bundle" in result:
+        record.bundle(Path(result["bundle"]))
+
+
+def _budget_file(budget: str, prefix: str = "") -> Path:
+    from configs.load import find
+
+    if budget.endswith((".yaml", ".yml")):
+        return Path(budget)
+    if budget not in ("quick", "full"):
+        raise ConfigError(f"budget: expected quick, full or a YAML file, got {budget!r}")
+    return find("train", prefix + budget)
+
+
+def _one_process() -> None:
+    from perception.training.parallel import place
+
+    if place()[1] > 1:
+        raise ConfigError(
+            f"torchrun: {place()[1]} processes, but only train detector runs in several"
+        )
+
+
+def _teller() -> tuple[Callable[[str], None], Callable[[], float]]:
+    """Tells a line with the minutes since now; gives the seconds since now."""
+    logging.getLogger("steadyhand").setLevel(logging.INFO)
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        minutes = (time.monotonic() - began) / 60
+        ERR.print(f"[dim]{minutes:6.1f} min[/dim]  {line}", highlight=False)
+
+    return say, lambda: round(time.monotonic() - began, 1)
+
+
 def _finish(
     stage: Any, out: Path, budget: str, overrides: list[str] | None, seed: int, workers: int,
     tracking: str | None, json: bool, packs: bool = False, shared: bool = False,
 ) -> None:  # fmt: skip
-    from configs.load import find, load
-    from policies.storage import read_json
+    from configs.load import load
 
-    is_file = budget.endswith((".yaml", ".yml"))
-    if not is_file and budget not in ("quick", "full"):
-        raise ConfigError(f"budget: expected quick, full or a YAML file, got {budget!r}")
-    path = Path(budget) if is_file else find("train", budget)
+    path = _budget_file(budget)
     from steadyhand.pipeline import Pipeline, TrainingConfig, seeded
 
     config = load(TrainingConfig, path, overrides or ())
@@ -148,34 +270,16 @@ def _finish(
         )
     from perception.training.parallel import place
 
-    rank, size, _ = place()
-    if size > 1 and not shared:
-        raise ConfigError(f"torchrun: {size} processes, but only train detector runs in several")
+    rank = place()[0]
+    if not shared:
+        _one_process()
     config = seeded(config, seed, workers)
-    logging.getLogger("steadyhand").setLevel(logging.INFO)
-    began = time.monotonic()
-
-    def say(line: str) -> None:
-        if rank:
-            return  # the leading process tells
-        minutes = (time.monotonic() - began) / 60
-        ERR.print(f"[dim]{minutes:6.1f} min[/dim]  {line}", highlight=False)
-
-    from policies.learning.tracking import Tracking
-
+    tell, clock = _teller()
+    say = (lambda _: None) if rank else tell  # the leading process tells
     Pipeline(out, config, say).begin()  # refuses a folder of another configuration
-    # Of several processes the leading one keeps the record.
-    with Tracking(out, tracking if rank == 0 else "none") as record:
-        begun = read_json(out / "run.json") if rank == 0 else {"config": {}}
-        tags = {k: begun[k] for k in ("config_hash", "seed", "git_commit") if k in begun}
-        record.parameters(begun["config"], {**tags, "stage": " ".join(sys.argv[1:3])})
+    with _record(out, tracking if rank == 0 else "none") as record:
         result = stage(Pipeline(out, config, say, max(workers, 1), record))
-        record.files("run", out / "run.json")
-        for name in ("detector", "scorer", "bc", "ppo"):
-            kept = ("metrics.jsonl", "scorer.json", "result.json", "network.pt")
-            record.files(name, *(out / name / file for file in kept))
-        if "bundle" in result:
-            record.bundle(Path(result["bundle"]))
-    result["wall_s"] = round(time.monotonic() - began, 1)
+        _keep(record, out, result)
+    result["wall_s"] = clock()
     if rank == 0:
         emit(result, json, "done")

@@ -2,7 +2,7 @@
 
     manifest.json                what is in it: sizes, SHA-256, roles, origin
     models/*.onnx                the int8 models, and the fp32 policy to compare with
-    limits.yaml                  the robot's limits that it was made for
+    limits.yaml                  the robot's limits (none beside a policy for another environment)
     card.json, CARD.md           how it was made and how it does, for programs and for people
     reference.npz                recorded inputs and outputs, so that it can be verified anywhere
 
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.bundle.manifest import (
+    LIMITS,
     MAX_MANIFEST_BYTES,
     NAME,
     BundleError,
@@ -109,8 +110,17 @@ class Bundle:
 
     @property
     def limits_path(self) -> Path:
-        """Where ``limits.yaml`` lies."""
-        return self.root / "limits.yaml"
+        """Where ``limits.yaml`` lies.
+
+        Raises:
+            BundleError: the bundle is for another environment than this robot.
+        """
+        if self.manifest.env:
+            raise BundleError(
+                f"{self.root}: is a policy for {self.manifest.env}, with no limits of a robot; "
+                "measure it with: steadyhand evaluate policy"
+            )
+        return self.root / LIMITS
 
     def reference(self) -> dict[str, NDArray[Any]]:
         """The arrays of ``reference.npz``, by ``"role/in/name"`` and ``"role/out/name"``."""
@@ -139,7 +149,7 @@ def write_bundle(
     out: Path | str,
     *,
     models: Mapping[str, bytes],
-    limits_yaml: str | bytes,
+    limits_yaml: str | bytes | None,
     card: Mapping[str, Any],
     card_text: str,
     reference: Mapping[str, NDArray[Any]],
@@ -151,7 +161,8 @@ def write_bundle(
     Args:
         out: folder to be made; a bundle that is already there is replaced.
         models: ONNX bytes by role ("policy", "policy_fp32", "detector", "scorer").
-        limits_yaml: the robot's limits.
+        limits_yaml: the robot's limits; None for a policy of another environment, which
+            ``created_from["env"]`` names.
         card: for programs: targets, figures, intervals.
         card_text: for people, Markdown.
         reference: recorded arrays by ``"role/in/name"`` and ``"role/out/name"``.
@@ -164,7 +175,7 @@ def write_bundle(
     target = Path(out)
     limits = limits_yaml.encode() if isinstance(limits_yaml, str) else limits_yaml
     files: dict[str, bytes] = {
-        "limits.yaml": limits,
+        **({} if limits is None else {LIMITS: limits}),
         "card.json": (json.dumps(card, indent=2, sort_keys=True) + "\n").encode(),
         "CARD.md": card_text.encode(),
         "reference.npz": array_bytes(reference),

@@ -25,7 +25,9 @@ MAX_MANIFEST_BYTES = 1_000_000
 #: Roles a model can have; those without a model are slots for later.
 ROLES = ("detector", "policy", "policy_fp32", "scorer", "proofs")
 REQUIRED_ROLES = ("policy", "policy_fp32")
-REQUIRED_FILES = ("limits.yaml", "card.json", "CARD.md", "reference.npz")
+REQUIRED_FILES = ("card.json", "CARD.md", "reference.npz")
+#: Beside a policy that moves this robot; one for another environment has none.
+LIMITS = "limits.yaml"
 _SAFE_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
@@ -48,12 +50,18 @@ class Manifest:
     Attributes:
         files: every file of the bundle but the manifest, by its path with forward slashes.
         roles: which file plays which role.
-        created_from: commit, config hash and versions that it was made with.
+        created_from: commit, config hash and versions that it was made with; ``env`` is the
+            Gymnasium id of a policy that is not for this robot.
     """
 
     files: Mapping[str, FileEntry]
     roles: Mapping[str, str]
     created_from: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def env(self) -> str:
+        """The environment the policy is for; empty where it moves this robot."""
+        return str(self.created_from.get("env", ""))
 
     def to_bytes(self) -> bytes:
         """The one way to write this manifest; any other bytes are refused when it is read."""
@@ -104,7 +112,7 @@ class Manifest:
         for path in self.files:
             if not _SAFE_PATH.fullmatch(path) or path == NAME:
                 raise BundleError(f"{name}: {path!r} is not a path inside the bundle")
-        for path in REQUIRED_FILES:
+        for path in REQUIRED_FILES if self.env else (LIMITS, *REQUIRED_FILES):
             if path not in self.files:
                 raise BundleError(f"{name}: {path} is not listed, every bundle has one")
         for role, path in self.roles.items():

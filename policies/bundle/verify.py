@@ -43,12 +43,11 @@ class Check:
     detail: str
 
 
-def verify_bundle(path: Path | str, *, any_robot: bool = False) -> list[Check]:
+def verify_bundle(path: Path | str) -> list[Check]:
     """Look at everything that can be looked at from the bundle alone.
 
     Args:
         path: the bundle's folder.
-        any_robot: accept policies for other observations than this robot's (other environments).
 
     Returns:
         The checks in order. After a failed integrity check there are no more: nothing of a
@@ -70,8 +69,9 @@ def verify_bundle(path: Path | str, *, any_robot: bool = False) -> list[Check]:
     checks += [_run(f"{role} loads", _loads, bundle, role) for role in _models(bundle)]
     if not all(c.ok for c in checks):
         return checks
-    names = None if any_robot else robot_observation()
-    checks.append(_run("limits", _limits, bundle))
+    names = None if bundle.manifest.env else robot_observation()
+    if names is not None:
+        checks.append(_run("limits", _limits, bundle))
     try:
         arrays = bundle.reference()
     except BundleError as error:
@@ -118,6 +118,10 @@ def _metadata(
     metadata = PolicyMetadata.from_props(props, role)
     if robot is not None:
         metadata.must_match(*robot, role)
+    if metadata.env != bundle.manifest.env:
+        raise BundleError(
+            f"{role}: is for {metadata.env!r}, the manifest says {bundle.manifest.env!r}"
+        )
     wanted = "fp32" if role == "policy_fp32" else "int8"
     if metadata.precision != wanted:
         raise BundleError(f"{role}: says it is {metadata.precision}, expected {wanted}")

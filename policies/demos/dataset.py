@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from policies.demos import layout
+from policies.demos.checks import fault
 from policies.demos.layout import DemoSpec
 from policies.demos.writer import staged_record, table_values
+from policies.evaluation.rollouts import Episode
 from policies.storage import read_json
 from robot.errors import SteadyhandError
 
@@ -59,6 +61,31 @@ class Demonstrations:
         """How many episodes."""
         return len(self.success)
 
+    @property
+    def judged(self) -> bool:
+        """Whether the episodes were told success from failure; else only returns compare."""
+        return bool(self.success.any()) or any(
+            "is_success" in f or "success" in f for f in self.facts
+        )
+
+    @property
+    def returns(self) -> NDArray[np.float64]:
+        """(E,) undiscounted sum of each episode's rewards."""
+        return np.add.reduceat(self.reward.astype(np.float64), self.starts[:-1])
+
+    def return_scale(self, gamma: float) -> float:
+        """What brings the discounted returns from each frame on to a standard deviation of 1.
+
+        1 where the rewards never differ, as in a set that holds none.
+        """
+        tail, gains = 0.0, np.empty(len(self.reward))
+        last = set((self.starts[1:] - 1).tolist())
+        for i in range(len(gains) - 1, -1, -1):
+            tail = float(self.reward[i]) + (0.0 if i in last else gamma * tail)
+            gains[i] = tail
+        spread = float(gains.std())
+        return 1.0 / spread if spread > 1e-9 else 1.0
+
     def frames_of(self, episodes: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """The frame indices of the given episodes."""
         parts = [np.arange(self.starts[e], self.starts[e + 1]) for e in episodes]
@@ -89,7 +116,8 @@ class Demonstrations:
         return {
             "episodes": self.episodes,
             "frames": len(self.observation),
-            "successes": int(self.success.sum()),
+            "successes": int(self.success.sum()) if self.judged else None,
+            "return_mean": float(self.returns.mean()),
             "groups": len(set(self.groups)),
             "rate_hz": self.spec.rate_hz,
             "length_min": int(lengths.min()),
@@ -126,6 +154,10 @@ def read_spec(root: Path | str) -> DemoSpec:
             privileged_names=tuple(privileged),
             robot=info.get("robot_type") or "unknown",
             env=extras.get("env", {}),
+            action_low=tuple(extras.get("action_low", ())),
+            action_high=tuple(extras.get("action_high", ())),
+            # Sets of another origin may have several episodes in a file: their films are left out.
+            image_shape=tuple(features.get(layout.VIEW, {}).get("shape", ())) if extras else (),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SteadyhandError(f"{root / layout.INFO}: lacks or garbles {error}") from error
@@ -137,7 +169,7 @@ def _names(feature: dict[str, Any]) -> tuple[str, ...]:
         names = next(iter(names.values()))
     if isinstance(names, list) and len(names) == size:
         return tuple(str(n) for n in names)
-    return tuple(f"{i}" for i in range(size))
+    return layout.numbered(size)
 
 
 def load_demonstrations(root: Path | str, drop_bad: bool = False) -> Demonstrations:
@@ -155,14 +187,13 @@ def load_demonstrations(root: Path | str, drop_bad: bool = False) -> Demonstrati
     spec = read_spec(root)
     good: list[tuple[dict[str, Any], dict[str, NDArray[Any]]]] = []
     dropped: list[str] = []
-    for record, columns in _episodes(root, spec):
-        fault = _fault(spec, record, columns)
-        if fault is None:
+    for record, columns, problem in _episodes(root, spec):
+        if problem is None:
             good.append((record, columns))
         elif drop_bad:
-            dropped.append(fault)
+            dropped.append(f"episode {record['episode_index']}: {problem}")
         else:
-            raise SteadyhandError(f"{root}: {fault}")
+            raise SteadyhandError(f"{root}: episode {record['episode_index']}: {problem}")
     if not good:
         raise SteadyhandError(f"{root}: holds no {'good ' if dropped else ''}episode")
 
@@ -186,63 +217,81 @@ def load_demonstrations(root: Path | str, drop_bad: bool = False) -> Demonstrati
     )
 
 
-def _fault(spec: DemoSpec, record: dict[str, Any], c: dict[str, NDArray[Any]]) -> str | None:
-    """What is wrong with an episode, in one line, or None."""
-    name = f"episode {record['episode_index']}"
-    length = len(c["frame_index"])
-    if length == 0 or length != record["length"]:
-        return f"{name}: holds {length} frames, its record says {record['length']}"
-    for key, size in (
-        ("observation.state", len(spec.observation_names)),
-        ("action", len(spec.action_names)),
-    ):
-        if c[key].shape != (length, size):
-            return f"{name}: {key} has shape {c[key].shape}, expected {(length, size)}"
-    for key in ("observation.state", "observation.privileged", "action", "next.reward"):
-        if key in c and not np.isfinite(c[key]).all():
-            row = int(np.flatnonzero(~np.isfinite(c[key].reshape(length, -1)).all(axis=1))[0])
-            return f"{name}: {key} holds NaN or infinity at frame {row}"
-    if np.abs(c["action"]).max() > 1.0 + 1e-6:
-        return f"{name}: an action of {np.abs(c['action']).max():.4g} lies outside [-1, 1]"
-    if not np.array_equal(c["frame_index"], np.arange(length)):
-        return f"{name}: frame_index does not count from 0 in steps of 1"
-    expected = np.arange(length) / spec.rate_hz
-    late = np.abs(c["timestamp"] - expected)
-    # LeRobot's own tolerance is 0.1 ms; float32 seconds need more as an episode grows long.
-    if late.max() > 1e-4 + 1e-6 * length:
-        row = int(late.argmax())
-        return (
-            f"{name}: timestamp {c['timestamp'][row]:.4f} s at frame {row} does not fit "
-            f"{spec.rate_hz:g} Hz (expected {expected[row]:.4f} s)"
+def stream(root: Path | str) -> Iterator[tuple[int, Episode, str | None]]:
+    """Every durable episode in order, one after the other in memory: number, episode, fault.
+
+    An episode with a fault (see :func:`policies.demos.checks.fault`) may lack its arrays.
+    """
+    root = Path(root)
+    spec = read_spec(root)
+    for record, columns, problem in _episodes(root, spec):
+        reward = columns.get("next.reward")
+        film = layout.video_path(root, record["episode_index"])
+        yield (
+            record["episode_index"],
+            Episode(
+                seed=record["seed"],
+                success=bool(columns["next.success"][-1]) if columns else False,
+                total_reward=0.0 if reward is None else float(reward.sum()),
+                length=record["length"],
+                facts={**record["facts"], "group": record["group"]},
+                observation=columns.get("observation.state"),
+                action=columns.get("action"),
+                reward=reward,
+                privileged=columns.get("observation.privileged"),
+                film=film.read_bytes() if spec.image_shape and film.exists() else None,
+            ),
+            problem,
         )
-    if not c["next.done"][-1] or c["next.done"][:-1].any():
-        return f"{name}: next.done must be true at the last frame and only there"
-    return None
 
 
-def _episodes(root: Path, spec: DemoSpec) -> Any:
-    """Yields (record, columns) of every durable episode in order."""
+def _episodes(
+    root: Path, spec: DemoSpec
+) -> Iterator[tuple[dict[str, Any], dict[str, NDArray[Any]], str | None]]:
+    """Yields (record, columns, fault) of every durable episode in order.
+
+    Where the file of an episode's frames cannot be read, that is its fault, and columns are empty.
+    """
     total = int(read_json(root / layout.INFO)["total_episodes"])
     number, file = 0, 0
     while number < total:
         records = _read(layout.episodes_path(root, file)).to_pylist()
-        data: dict[Path, pa.Table] = {}
+        at, table = -1, None
+        problem = ""
         for row in records:
             if row["episode_index"] >= total:
                 break
-            at = int(row["data/chunk_index"]) * layout.FILES_PER_CHUNK + row["data/file_index"]
-            path = layout.data_path(root, at)
-            if path not in data:
-                data[path] = _read(path)
-            table = data[path]
-            offset = row["dataset_from_index"] - table["index"][0].as_py()
-            yield _record(row), _columns(table.slice(offset, row["length"]), spec, path)
+            wanted = int(row["data/chunk_index"]) * layout.FILES_PER_CHUNK + row["data/file_index"]
+            path = layout.data_path(root, wanted)
+            if wanted != at:
+                at = wanted
+                try:
+                    table = _read(path)
+                except SteadyhandError as error:
+                    table, problem = None, str(error)
             number += 1
+            if table is None:
+                yield _record(row), {}, problem
+                continue
+            offset = row["dataset_from_index"] - table["index"][0].as_py()
+            frames = table.slice(offset, row["length"])
+            yield _checked(_record(row), frames, spec, path, root)
         file += 1
     for path in sorted((root / layout.STAGING).glob("episode-*.parquet")):
         record = staged_record(path)
         if record["episode_index"] >= total:
-            yield record, _columns(_read(path), spec, path)
+            yield _checked(record, _read(path), spec, path, root)
+
+
+def _checked(
+    record: dict[str, Any], table: pa.Table, spec: DemoSpec, path: Path, root: Path
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]], str | None]:
+    columns = _columns(table, spec, path)
+    problem = fault(spec, columns, record["length"])
+    film = layout.video_path(root, record["episode_index"])
+    if spec.image_shape and problem is None and not film.is_file():
+        problem = f"{film}: its film is missing"
+    return record, columns, problem
 
 
 def _record(row: dict[str, Any]) -> dict[str, Any]:
@@ -260,11 +309,19 @@ def _record(row: dict[str, Any]) -> dict[str, Any]:
 def _columns(table: pa.Table, spec: DemoSpec, path: Path) -> dict[str, NDArray[Any]]:
     out: dict[str, NDArray[Any]] = {}
     length = table.num_rows
+    vectors = ("observation.state", "observation.privileged", "action")
     for item in spec.schema():
         if item.name in table.column_names:
             values = table_values(table, item.name)
             if values.dtype == object:  # lists of varying length
-                values = np.stack([np.asarray(v) for v in values])
+                try:
+                    values = np.stack([np.asarray(v) for v in values])
+                except ValueError as error:
+                    raise SteadyhandError(
+                        f"{path}: rows of {item.name} differ in length"
+                    ) from error
+            if item.name in vectors:
+                values = values.reshape(length, -1)
             out[item.name] = values
     for name in ("observation.state", "action", "timestamp", "frame_index"):
         if name not in out:

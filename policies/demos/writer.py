@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,8 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from policies.demos import layout
+from policies.demos.checks import fault
 from policies.demos.layout import DemoSpec
 from policies.evaluation.rollouts import Episode
+from policies.film import decode
 from policies.storage import read_json, replace_file, replace_json
 from robot.errors import SteadyhandError
 
@@ -38,29 +41,13 @@ def episode_columns(
     if episode.observation is None or episode.action is None or episode.reward is None:
         raise SteadyhandError(f"episode {number}: was not recorded (record=True)")
     length = len(episode.observation)
-    wanted = {
-        "observation": (episode.observation, (length, len(spec.observation_names))),
-        "action": (episode.action, (length, len(spec.action_names))),
-        "reward": (episode.reward, (length,)),
-    }
-    if spec.privileged_names:
-        if episode.privileged is None:
-            raise SteadyhandError(f"episode {number}: has no privileged observation")
-        wanted["privileged"] = (episode.privileged, (length, len(spec.privileged_names)))
-    for name, (array, shape) in wanted.items():
-        if length == 0 or array.shape != shape:
-            raise SteadyhandError(
-                f"episode {number}: {name} has shape {array.shape}, expected {shape}"
-            )
-        if not np.isfinite(array).all():
-            raise SteadyhandError(f"episode {number}: {name} holds NaN or infinity")
     frame = np.arange(length, dtype=np.int64)
     out: dict[str, NDArray[Any]] = {
         "observation.state": episode.observation,
         "action": episode.action,
         "next.reward": episode.reward,
         "next.done": frame == length - 1,
-        "next.success": (frame == length - 1) & episode.success,
+        "next.success": (frame == length - 1) & bool(episode.success),
         "timestamp": (frame / spec.rate_hz).astype(np.float32),
         "frame_index": frame,
         "episode_index": np.full(length, number, dtype=np.int64),
@@ -69,6 +56,9 @@ def episode_columns(
     }
     if spec.privileged_names and episode.privileged is not None:
         out["observation.privileged"] = episode.privileged
+    problem = fault(spec, out, length)
+    if problem is not None:
+        raise SteadyhandError(f"episode {number}: {problem}")
     return out
 
 
@@ -81,7 +71,7 @@ def columns_table(schema: pa.Schema, columns: Mapping[str, NDArray[Any]]) -> pa.
             flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).ravel())
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=item.type))
         else:
-            arrays.append(pa.array(values, type=item.type))
+            arrays.append(pa.array(np.asarray(values).ravel(), type=item.type))
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
@@ -95,15 +85,17 @@ class DemoWriter:
 
     Args:
         root: folder of the set, made when it does not exist.
-        spec: what a frame holds; must equal that of the set when it exists.
+        spec: what a frame holds; must equal that of the set when it exists, which may lack
+            privileged observations and then goes on without them.
     """
 
     def __init__(self, root: Path | str, spec: DemoSpec) -> None:
         self.root = Path(root)
         self.spec = spec
-        self._schema = spec.schema()
         self._info = self._open()
+        self._schema = self.spec.schema()
         self._records: list[dict[str, Any]] = self._recover()
+        self._staged_bytes = 0
 
     @property
     def episodes(self) -> int:
@@ -127,20 +119,44 @@ class DemoWriter:
         """
         number = self.episodes
         columns = episode_columns(self.spec, episode, number, self.frames)
+        known = {**episode.facts, **facts}
         record: dict[str, Any] = {
             "episode_index": number,
             "length": len(columns["frame_index"]),
-            "success": episode.success,
+            "success": bool(episode.success),
             "seed": episode.seed,
-            "group": str(facts.pop("group", episode.facts.get("object", episode.seed))),
-            "facts": {**episode.facts, **facts},
+            "group": str(known.pop("group", known.get("object", episode.seed))),
+            "facts": known,
         }
         table = columns_table(self._schema, columns)
+        if self.spec.image_shape:
+            record["view_stats"] = self._add_film(number, episode)
         table = table.replace_schema_metadata({"steadyhand": json.dumps(record)})
-        name = f"episode-{number:06d}.parquet"
-        replace_file(self.root / layout.STAGING / name, layout.table_bytes(table))
+        data = layout.table_bytes(table)
+        replace_file(self.root / layout.STAGING / f"episode-{number:06d}.parquet", data)
         self._records.append(record)
+        self._staged_bytes += len(data)
+        if self._staged_bytes >= layout.FILE_BYTES:  # what finalize has in memory stays bounded
+            self.finalize()
         return number
+
+    def _add_film(self, number: int, episode: Episode) -> dict[str, Any]:
+        """Write an episode's film, before what makes the episode count; its statistics."""
+        if episode.film is None:
+            raise SteadyhandError(f"episode {number}: has no film, as this set's episodes have")
+        path = layout.video_path(self.root, number)
+        replace_file(path, episode.film)
+        try:
+            frames = decode(path)
+            if frames.shape != (episode.length, *self.spec.image_shape):
+                raise SteadyhandError(
+                    f"episode {number}: its film has shape {frames.shape}, "
+                    f"expected {(episode.length, *self.spec.image_shape)}"
+                )
+        except SteadyhandError:
+            path.unlink()
+            raise
+        return layout.stats_json(layout.image_stats(frames))
 
     def finalize(self) -> None:
         """Move all staged episodes into the set's files; safe to interrupt and to repeat."""
@@ -161,6 +177,8 @@ class DemoWriter:
         chunk, index = divmod(file, layout.FILES_PER_CHUNK)
         for record, table in zip(self._records, tables, strict=True):
             part = layout.frame_stats({n: _values(table, n) for n in self._schema.names})
+            if self.spec.image_shape:
+                part |= layout.stats_of_json(record["view_stats"])
             parts.append(part)
             row = {
                 "episode_index": record["episode_index"],
@@ -177,6 +195,14 @@ class DemoWriter:
                 "group": record["group"],
                 "facts": json.dumps(record["facts"], sort_keys=True),
             }
+            if self.spec.image_shape:
+                video_chunk, video = divmod(record["episode_index"], layout.FILES_PER_CHUNK)
+                row |= {
+                    f"videos/{layout.VIEW}/chunk_index": video_chunk,
+                    f"videos/{layout.VIEW}/file_index": video,
+                    f"videos/{layout.VIEW}/from_timestamp": 0.0,
+                    f"videos/{layout.VIEW}/to_timestamp": record["length"] / self.spec.rate_hz,
+                }
             for name, entry in layout.stats_json(part).items():
                 row |= {f"stats/{name}/{k}": v for k, v in entry.items()}
             rows.append(row)
@@ -186,15 +212,14 @@ class DemoWriter:
         layout.write_tasks(self.root, [self.spec.task])
         stats_path = self.root / layout.STATS
         if int(self._info["total_episodes"]):
-            old = read_json(stats_path)
-            parts.insert(0, {n: {k: np.array(v) for k, v in e.items()} for n, e in old.items()})
+            parts.insert(0, layout.stats_of_json(read_json(stats_path)))
         merged = layout.stats_json(layout.merge_stats(parts))
         # Beside the info file until that is written: a crash between must not count rows twice.
         replace_json(stats_path.with_suffix(".next.json"), merged)
         self._info["total_episodes"] = self.episodes
         self._info["total_frames"] = first
         self._info["data_files"] = file + 1
-        self._records = []
+        self._records, self._staged_bytes = [], 0
         replace_json(self.root / layout.EXTRAS, self._extras())
         replace_json(self.root / layout.INFO, self._public_info())
         stats_path.with_suffix(".next.json").replace(stats_path)
@@ -220,12 +245,12 @@ class DemoWriter:
             "total_frames": self._info["total_frames"],
             "total_tasks": 1,
             "chunks_size": layout.FILES_PER_CHUNK,
-            "data_files_size_in_mb": 100,
+            "data_files_size_in_mb": layout.FILE_BYTES // 10**6,
             "video_files_size_in_mb": 500,
             "fps": int(self.spec.rate_hz) if self.spec.rate_hz % 1 == 0 else self.spec.rate_hz,
             "splits": {"train": f"0:{episodes}"},
             "data_path": layout.DATA_PATTERN,
-            "video_path": None,
+            "video_path": layout.VIDEO_PATTERN if self.spec.image_shape else None,
             "features": self.spec.features(),
         }
 
@@ -234,6 +259,8 @@ class DemoWriter:
             "observation_units": list(self.spec.observation_units),
             "env": dict(self.spec.env),
             "task": self.spec.task,
+            "action_low": list(self.spec.action_low),
+            "action_high": list(self.spec.action_high),
         }
 
     def _open(self) -> dict[str, Any]:
@@ -244,12 +271,21 @@ class DemoWriter:
             replace_json(self.root / layout.INFO, self._public_info())
             return self._info
         info = read_json(self.root / layout.INFO)
-        for key, mine in (
-            ("codebase_version", layout.VERSION),
-            ("features", self.spec.features()),
-            ("fps", self.spec.rate_hz),
+        extras = self.root / layout.EXTRAS
+        told = read_json(extras) if extras.exists() else {}
+        units = told.get("observation_units") or list(self.spec.observation_units)
+        if "observation.privileged" not in info.get("features", {}):
+            self.spec = replace(self.spec, privileged_names=())
+        shape = info.get("features", {}).get(layout.VIEW, {}).get("shape", ())
+        if shape and not self.spec.image_shape:  # then only an episode with a film can be added
+            self.spec = replace(self.spec, image_shape=tuple(shape))
+        for key, theirs, mine in (
+            ("codebase_version", info.get("codebase_version"), layout.VERSION),
+            ("features", info.get("features"), self.spec.features()),
+            ("fps", info.get("fps"), self.spec.rate_hz),
+            ("observation_units", units, list(self.spec.observation_units)),
         ):
-            if info.get(key) != mine:
+            if theirs != mine:
                 raise SteadyhandError(
                     f"{self.root / layout.INFO}: {key} differs from what is to be recorded; "
                     "choose another folder or the settings of this set"

@@ -11,6 +11,8 @@ from robot.errors import SteadyhandError
 
 PREFIX = "steadyhand."
 VERSION = 1
+#: Came after the first files were written; such a file means what it always meant.
+_LATER = ("env", "action_low", "action_high")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class PolicyMetadata:
         git_commit: of the source it was trained with.
         precision: "fp32" or "int8".
         version: of this list.
+        env: Gymnasium id it was trained for; empty for this robot's own grasp.
+        action_low: what an action of -1 means there, in the environment's own units; empty where
+            ``action_scale`` says it.
+        action_high: what an action of 1 means.
     """
 
     observation_names: tuple[str, ...]
@@ -42,6 +48,9 @@ class PolicyMetadata:
     git_commit: str = "unknown"
     precision: str = "fp32"
     version: int = VERSION
+    env: str = ""
+    action_low: tuple[float, ...] = ()
+    action_high: tuple[float, ...] = ()
 
     def props(self) -> dict[str, str]:
         """As ``metadata_props``: every value is JSON."""
@@ -63,6 +72,8 @@ class PolicyMetadata:
                     f"{name}: metadata version {version} is not supported, expected {VERSION}"
                 )
             for key in cls.__dataclass_fields__:
+                if key in _LATER and PREFIX + key not in props:
+                    continue
                 value = json.loads(props[PREFIX + key])
                 values[key] = tuple(value) if isinstance(value, list) else value
         except (KeyError, ValueError) as error:
@@ -87,6 +98,24 @@ class PolicyMetadata:
                     f"{name}: observation {label!r} is in {own!r} in the policy and "
                     f"in {unit!r} on the robot"
                 )
+
+    def must_act_in(self, env: str, low: Sequence[float], high: Sequence[float], name: str) -> None:
+        """Refuse a policy for another environment, or whose actions mean something else there.
+
+        Raises:
+            SteadyhandError: names what differs.
+        """
+        ours, here = (e or "this robot's grasp" for e in (self.env, env))
+        if self.env != env:
+            raise SteadyhandError(f"{name}: was made for {ours}, not for {here}")
+        mine, theirs = (*self.action_low, *self.action_high), (*low, *high)
+        if len(mine) != len(theirs) or any(
+            abs(a - b) > 1e-5 * max(1.0, abs(b)) for a, b in zip(mine, theirs, strict=True)
+        ):
+            raise SteadyhandError(
+                f"{name}: actions lie in {list(self.action_low)} to {list(self.action_high)} in "
+                f"the policy, in {list(low)} to {list(high)} in {here}"
+            )
 
     def must_act_here(self, name: str) -> None:
         """Refuse a policy whose actions, scale, rates or frames are not this robot's.

@@ -1,4 +1,4 @@
-"""The actor of a trained network in a worker process: plain NumPy, no torch."""
+"""Trained policies in a worker process: a network in plain NumPy, or a bundle's; no torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+
+
+def edge_actor(
+    env: Any, *, folder: str, precision: str, names: Sequence[str], units: Sequence[str]
+) -> Any:
+    """A bundle's policy, with the environment's observation names and units checked."""
+    from policies.edge.runtime import EdgePolicy
+
+    return EdgePolicy(folder, precision, names=names, units=units)
 
 
 class MlpActor:

@@ -25,6 +25,7 @@ from policies.bundle.format import Bundle
 from policies.evaluation.protocols import (
     EpisodeResult,
     Protocol,
+    disturbance,
     protocol,
     run_protocol,
     summary,
@@ -69,9 +70,11 @@ class GraspSetup:
 
     def facts(self) -> dict[str, Any]:
         """What a result says of itself."""
+        disturbed = disturbance(self.protocol)
         return {
             "protocol": self.protocol,
             "protocol_hash": protocol(self.protocol).digest,
+            **({"disturbance_hash": digest(disturbed)} if disturbed else {}),
             "objects": self.objects,
             "sensing": self.sensing,
             "physics": self.physics,
@@ -140,6 +143,7 @@ class _Worker:
             detector,
             scorer=scorer,
             views=setup.views,
+            watches=disturbance(setup.protocol) is not None,
         )
 
     def run(self, seed: int) -> EpisodeResult:

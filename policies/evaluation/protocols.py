@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from configs.load import bounded, digest, find, load
+from envs.disturbance import DisturbanceConfig
 from envs.objects import ObjectModel
 from envs.scene import DropConfig
 from envs.station import Station
@@ -19,7 +20,7 @@ from robot.errors import ConfigError, PlanningError, SafetyError, SensorError
 from robot.execution.pick import GraspAttempt
 from robot.types import PickResult
 
-ProtocolName = Literal["single", "kuka", "clutter"]
+ProtocolName = Literal["single", "kuka", "clutter", "disturbed"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Protocol:
 
     Attributes:
         name: ``single``: one object, one attempt, held; ``kuka``: several objects, one attempt,
-            lifted high; ``clutter``: several objects, attempts until clear or too many failures.
+            lifted high; ``clutter``: several objects, attempts until clear or too many failures;
+            ``disturbed``: single, and the object is moved as ``disturbance`` says.
         n_objects: drawn with replacement.
         drop: how they come to lie on the table.
         success_height_m: an object must be this far above the table, all of it (single) or its
@@ -56,6 +58,13 @@ def protocol(name: str) -> Protocol:
     if name not in names:
         raise ConfigError(f"protocol: expected one of {', '.join(names)}, got {name!r}")
     return load(Protocol, find("protocol", name))
+
+
+def disturbance(name: str) -> DisturbanceConfig | None:
+    """How the protocol of that name disturbs the object; None where it does not."""
+    if name != "disturbed":
+        return None
+    return load(DisturbanceConfig, find("protocol", "disturbance"))
 
 
 @dataclass(slots=True)
@@ -92,8 +101,11 @@ def run_protocol(
     rng = np.random.default_rng((seed, 7))
     chosen = [models[int(rng.integers(len(models)))] for _ in range(rules.n_objects)]
     result = EpisodeResult(seed, objects=len(chosen), names=[m.name for m in chosen])
-    result.redrawn = station.begin(chosen, rules.drop, int(rng.integers(2**31)))
-    judge = {"single": _single, "kuka": _kuka, "clutter": clear_table}[rules.name]
+    result.redrawn = station.begin(
+        chosen, rules.drop, int(rng.integers(2**31)), disturbance(rules.name)
+    )
+    judges = {"single": _single, "disturbed": _single, "kuka": _kuka, "clutter": clear_table}
+    judge = judges[rules.name]
     try:
         judge(station, rules, result)
     except SafetyError:

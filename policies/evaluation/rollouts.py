@@ -7,7 +7,6 @@ only what the environment needs, and behave alike on every system.
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import multiprocessing
 import signal
@@ -16,87 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from policies.evaluation.specs import Actor, ActorSpec, EnvSpec, Floats
+from policies.film import encode
 from robot.errors import SteadyhandError
-
-Floats = NDArray[np.float32]
-
-
-class Actor(Protocol):
-    """Anything that acts: a policy, or an expert that looks into its environment."""
-
-    def reset(self) -> None:
-        """Forget the previous episode; called after the environment's reset."""
-
-    def act(self, observation: Floats) -> Floats:
-        """(n_obs,) float32 to (n_act,) float32 in [-1, 1]."""
-
-
-@dataclass(frozen=True)
-class EnvSpec:
-    """How to make an environment in any process.
-
-    Attributes:
-        id: its Gymnasium id.
-        kwargs: JSON-able keyword arguments.
-        imports: modules that register the id when they are imported.
-    """
-
-    id: str
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    imports: tuple[str, ...] = ()
-
-    def make(self) -> Any:
-        """A new ``gymnasium.Env`` with a Box action space and a flat Box observation."""
-        import gymnasium
-
-        modules = self.imports
-        if not modules and self.id.startswith("Steadyhand/"):
-            modules = ("envs",)
-        for module in modules:
-            importlib.import_module(module)
-        try:
-            env = gymnasium.make(self.id, **self.kwargs)
-        except gymnasium.error.Error as error:
-            raise SteadyhandError(f"environment {self.id}: {error}") from error
-        for name, space in (("action", env.action_space), ("observation", env.observation_space)):
-            if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-                env.close()
-                raise SteadyhandError(
-                    f"environment {self.id}: the {name} space must be a Box with one axis, "
-                    f"it is {space}"
-                )
-        return env
-
-
-@dataclass(frozen=True)
-class ActorSpec:
-    """How to make an actor in any process.
-
-    Attributes:
-        entry: ``"module:callable"``, called as ``callable(env, **kwargs)`` with the environment
-            of that process; a policy ignores it, an expert may look into it.
-        kwargs: picklable keyword arguments.
-    """
-
-    entry: str
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    def make(self, env: Any) -> Actor:
-        """The actor, bound to ``env``."""
-        module, _, name = self.entry.partition(":")
-        try:
-            factory = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise SteadyhandError(
-                f"actor {self.entry!r}: expected 'module:callable' ({error})"
-            ) from error
-        actor: Actor = factory(env, **self.kwargs)
-        return actor
 
 
 @dataclass(frozen=True)
@@ -105,7 +31,8 @@ class Episode:
 
     Attributes:
         seed: given to the environment's reset.
-        success: ``info["is_success"]`` of the last step (False where the task has no such thing).
+        success: ``info["is_success"]`` or ``info["success"]`` of the last step; None where the
+            environment gives neither, so that only its return can be compared.
         total_reward: undiscounted sum.
         length: steps.
         facts: the JSON-able scalars of the last ``info``: failure category and the like.
@@ -114,10 +41,11 @@ class Episode:
         executed: (T, n_act) float32, what was really sent (differs under noise and in DAgger).
         reward: (T,) float32.
         privileged: (T, n_priv) float32 from ``info["privileged"]``, where there is one.
+        film: MP4 of what the environment rendered before each action.
     """
 
     seed: int
-    success: bool
+    success: bool | None
     total_reward: float
     length: int
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -126,6 +54,7 @@ class Episode:
     executed: Floats | None = None
     reward: Floats | None = None
     privileged: Floats | None = None
+    film: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +69,7 @@ class Behaviour:
             all or one for each; empty is none. The label stays clean, so that the set shows how
             to come back (DART). What opens and closes a gripper is better left without.
         record: return the arrays of the episode.
+        film_hz: rate of the film to return besides; 0 for none. Needs ``render_mode="rgb_array"``.
     """
 
     actor: ActorSpec
@@ -147,6 +77,7 @@ class Behaviour:
     expert_share: float = 0.0
     noise_std: tuple[float, ...] = ()
     record: bool = False
+    film_hz: float = 0.0
 
 
 _FACTS = (bool, int, float, str)
@@ -165,12 +96,15 @@ def run_episode(
         expert.reset()
     rows: dict[str, list[Any]] = {"observation": [], "action": [], "executed": [], "reward": []}
     privileged: list[Any] = []
+    frames: list[Any] = []
     total, length, over = 0.0, 0, False
     while not over:
-        action = np.asarray(actor.act(observation), dtype=np.float32)
+        if behaviour.film_hz:
+            frames.append(rendered(env))
+        action = _checked(actor.act(observation), low.shape, behaviour)
         label = action
         if expert is not None:
-            label = np.asarray(expert.act(observation), dtype=np.float32)
+            label = _checked(expert.act(observation), low.shape, behaviour)
             if behaviour.expert_share > 0 and rng.random() < behaviour.expert_share:
                 action = label
         if noise_std.any():
@@ -184,6 +118,12 @@ def run_episode(
                 privileged.append(np.array(info["privileged"], dtype=np.float32))
         observation, reward, terminated, truncated, info = env.step(action)
         over = bool(terminated or truncated)
+        if not np.isfinite(reward):
+            name = env.spec.id if env.spec else type(env.unwrapped).__name__
+            raise SteadyhandError(
+                f"environment {name}: gave a reward of {reward} at step {length + 1}; rewards must "
+                "be finite"
+            )
         rows["reward"].append(np.float32(reward))
         total += float(reward)
         length += 1
@@ -194,12 +134,47 @@ def run_episode(
             arrays["privileged"] = np.stack(privileged)
     return Episode(
         seed=seed,
-        success=bool(info.get("is_success", False)),
+        success=success_of(info),
         total_reward=total,
         length=length,
+        film=encode(np.stack(frames), behaviour.film_hz) if frames else None,
         facts={k: _plain(v) for k, v in info.items() if isinstance(_plain(v), _FACTS)},
         **arrays,
     )
+
+
+def success_of(info: Mapping[str, Any]) -> bool | None:
+    """What a step's ``info`` says of success; None where it says nothing."""
+    flag = info.get("is_success", info.get("success"))
+    return None if flag is None else bool(flag)
+
+
+def _checked(action: Any, shape: tuple[int, ...], behaviour: Behaviour) -> Floats:
+    """An action as float32; one that is not in the form every actor owes is an error."""
+    out = np.asarray(action, dtype=np.float32)
+    problem = ""
+    if out.shape != shape:
+        problem = f"has shape {out.shape}, expected {shape}"
+    elif not np.isfinite(out).all():
+        problem = "holds NaN or infinity"
+    elif behaviour.record and np.abs(out).max() > 1.0 + 1e-3:
+        # Clipped in silence, an action in the environment's own units would teach nonsense.
+        problem = f"holds {np.abs(out).max():.4g}, expected [-1, 1]: a share of the action box"
+    if problem:
+        raise SteadyhandError(f"actor {behaviour.actor.entry}: its action {problem}")
+    return out
+
+
+def rendered(env: Any) -> NDArray[np.uint8]:
+    """What the environment shows now, (H, W, 3) uint8.
+
+    Raises:
+        SteadyhandError: it shows nothing.
+    """
+    frame = env.render()
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+        raise SteadyhandError("the environment renders no image; it needs render_mode='rgb_array'")
+    return frame.astype(np.uint8)
 
 
 def _noise(noise_std: tuple[float, ...], size: int) -> NDArray[np.float64]:

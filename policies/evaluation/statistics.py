@@ -164,7 +164,7 @@ def bootstrap_difference(
     confidence: float = 0.95,
     resamples: int = 5000,
 ) -> tuple[float, float, float]:
-    """Percentile bootstrap of the mean paired difference, for returns and other real numbers.
+    """:func:`bootstrap_mean` of the paired differences of two subjects' figures.
 
     Args:
         first: (n,) one figure an episode.
@@ -176,12 +176,35 @@ def bootstrap_difference(
     Returns:
         (mean difference, low, high).
     """
-    delta = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    if delta.ndim != 1 or delta.size == 0:
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.ndim != 1 or a.shape != b.shape:
         raise SteadyhandError("paired figures: expected two vectors of one length, at least 1")
+    return bootstrap_mean(a - b, rng, confidence, resamples)
+
+
+def bootstrap_mean(
+    figures: NDArray[np.float64],
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+    resamples: int = 5000,
+) -> tuple[float, float, float]:
+    """Percentile bootstrap of a mean, for returns and other real numbers.
+
+    Args:
+        figures: (n,) one an episode.
+        rng: draws the resamples.
+        confidence: of the interval.
+        resamples: how many.
+
+    Returns:
+        (mean, low, high).
+    """
+    values = np.asarray(figures, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise SteadyhandError("figures: expected a vector of at least one")
     means = np.empty(resamples)
     for i in range(resamples):
-        means[i] = delta[rng.integers(0, delta.size, delta.size)].mean()
+        means[i] = values[rng.integers(0, values.size, values.size)].mean()
     tail = 0.5 * (1.0 - confidence)
     low, high = np.quantile(means, [tail, 1.0 - tail])
-    return float(delta.mean()), float(low), float(high)
+    return float(values.mean()), float(low), float(high)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from envs.expert import ExpertPolicy
 from policies.bundle.format import Bundle
 from policies.edge.runtime import EdgePolicy
-from policies.evaluation.rollouts import ActorSpec
+from policies.evaluation.specs import ActorSpec
 from robot.errors import SteadyhandError
 from robot.execution.scripted import ScriptedPolicy
 from robot.interface import Policy
@@ -51,6 +51,14 @@ class Subject:
         name = f"{self.kind}:{self.path.name}"
         return f"{name}:{self.precision}" if self.kind == "bundle" else name
 
+    def actor(self) -> ActorSpec:
+        """As an actor in a grasp environment."""
+        return ActorSpec(
+            "policies.evaluation.subjects:subject_for",
+            {"subject": self},
+            f"{self.label}:{self.digest}" if self.path else self.label,
+        )
+
     @property
     def digest(self) -> str:
         """Twelve hex digits that change with the policy's bytes."""
@@ -78,3 +86,8 @@ class Subject:
             raise SteadyhandError(f"{file}: no trained policy there (expected a run's network.pt)")
         policy: Policy = PolicyNetwork.load(file).actor().make(None)
         return policy
+
+
+def subject_for(env: Any, subject: Subject) -> Policy:
+    """The subject's policy for a grasp environment."""
+    return subject.make(env.unwrapped.loop.config.lift_m)

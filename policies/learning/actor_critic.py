@@ -28,6 +28,32 @@ class NormalizedFeatures(BaseFeaturesExtractor):
         return out
 
 
+class PersistentNoisePolicy(ActorCriticPolicy):
+    """An actor-critic whose exploration noise lasts.
+
+    White noise at 20 Hz averages out before the hand has gone anywhere. Here each step's noise is
+    ``persistence`` of the last one's plus fresh noise; its spread is that of the policy all the
+    same, and so are the probabilities that PPO computes (Hollenstein et al. 2024, Colored Noise in
+    PPO).
+    """
+
+    persistence = 0.0
+    _noise: Tensor | None = None
+
+    def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions (n, n_act), values and log probabilities of (n, n_obs)."""
+        distribution = self.get_distribution(obs)
+        gaussian = cast(torch.distributions.Normal, distribution.distribution)
+        mean, std = gaussian.mean, gaussian.stddev
+        fresh = torch.randn_like(mean)
+        if self._noise is None or self._noise.shape != fresh.shape:
+            self._noise = fresh
+        kept = self.persistence
+        self._noise = kept * self._noise + (1.0 - kept**2) ** 0.5 * fresh
+        actions = mean if deterministic else mean + std * self._noise
+        return actions, self.predict_values(obs), distribution.log_prob(actions)
+
+
 def policy_kwargs(
     network: PolicyNetwork, critic_hidden: tuple[int, ...], log_std: float
 ) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from configs.load import bounded
 from policies.demos.dataset import Demonstrations, load_demonstrations
 from policies.demos.record import RecordConfig, record
-from policies.evaluation.rollouts import ActorSpec, EnvSpec
+from policies.evaluation.specs import ActorSpec, EnvSpec
 from policies.learning.clone import NETWORK, CloneConfig, CloneResult, clone
+from robot.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class DaggerConfig:
 def dagger(
     demos: Demonstrations,
     env: EnvSpec,
-    expert: ActorSpec,
+    expert: ActorSpec | None,
     out: Path | str,
     config: DaggerConfig,
     *,
@@ -57,7 +58,8 @@ def dagger(
     Args:
         demos: the expert's demonstrations.
         env: environment in which the clone drives.
-        expert: labels each visited state; it may look into the environment.
+        expert: labels each visited state; it may look into the environment. None where there is
+            none to ask, for plain cloning only.
         out: folder; ``round-0`` is the plain clone, ``round-k`` the k-th round with its episodes
             in ``round-k/demos``; ``network.pt`` is the last round's.
         config: how.
@@ -74,6 +76,8 @@ def dagger(
 
         return point
 
+    if config.rounds > 0 and expert is None:
+        raise ConfigError("bc.rounds: corrections need an expert that labels (--actor), or 0")
     say = progress or (lambda line: log.info("%s", line))
     sets = [demos]
     result = clone(sets, folder / "round-0", config.clone, progress=tell(0))
@@ -96,9 +100,12 @@ def dagger(
         )
         sets.append(load_demonstrations(home / "demos"))
         result = clone(sets, home, config.clone, initial=result.network, progress=tell(k))
-        rate = float(sets[-1].success.mean())
+        driven = sets[-1]
+        figure = f"a mean return of {driven.returns.mean():.4g}"
+        if driven.judged:
+            figure = f"{float(driven.success.mean()):.1%} success"
         say(
-            f"round {k}: drove {recorded.episodes} episodes with {rate:.1%} success, "
+            f"round {k}: drove {recorded.episodes} episodes with {figure}, "
             f"validation loss {result.validation_loss:.5f}"
         )
     result.network.save(folder / NETWORK)

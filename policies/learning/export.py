@@ -46,7 +46,8 @@ def policy_metadata(
     """The metadata of a policy learned from demonstrations with this spec."""
     scale: dict[str, float] = {}
     action_frames: dict[str, str] = frames or {}
-    if str(spec.env.get("id", "")).startswith("Steadyhand/"):
+    env = spec.policy_env
+    if not env and spec.env.get("id"):
         from dataclasses import asdict
 
         from robot.execution.action import DEFAULT_SCALE
@@ -62,6 +63,10 @@ def policy_metadata(
         frames=action_frames,
         config_hash=config_hash,
         git_commit=git_commit(),
+        control_rate_hz=spec.rate_hz if env else 240.0,
+        env=env,
+        action_low=spec.action_low,
+        action_high=spec.action_high,
     )
 
 

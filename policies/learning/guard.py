@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 
 from configs.load import bounded
-from policies.evaluation.rollouts import Behaviour, Rollouts, episode_seeds
+from policies.evaluation.rollouts import Behaviour, Rollouts, episode_seeds, success_of
 from policies.learning.actor_critic import extract_actor
 from policies.learning.guarded import GuardedPPO
 from policies.learning.network import PolicyNetwork, torch_bytes, torch_load
@@ -25,6 +25,9 @@ from robot.errors import SteadyhandError
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
+#: Standard deviations of the clone's returns that may be lost where success was to be counted and
+#: the environment tells none; a drop meant for a rate would be within the noise of a mean return.
+RETURN_DROP = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class MeasureConfig:
         evaluate_every: steps between two deterministic evaluations.
         evaluation_episodes: of each, always on the same seeds.
         evaluation_seed: of these seeds; not those of the protocols.
-        metric: what an evaluation counts.
+        metric: what an evaluation counts; returns where the environment tells no success.
         rollback_drop: go back to the best weights when the metric is lower than the best by this
             (success rate; or standard deviations of the clone's returns), with half the rate.
         max_rollbacks: stop after so many.
@@ -66,6 +69,8 @@ class Guard(BaseCallback):
         super().__init__()
         self.clone = network
         self.config = config
+        self.metric = config.metric
+        self.drop = config.rollback_drop
         self.rollouts = rollouts
         self.folder = folder
         self._config_hash = fingerprint
@@ -90,7 +95,7 @@ class Guard(BaseCallback):
             return
         scores = self.scores(self.clone)
         self.best_score = float(scores.mean())
-        if self.config.metric == "return":
+        if self.metric == "return":
             self.unit = max(float(scores.std()), 1e-9)
         self.best_state = self._weights()
         self.history.append({"steps": 0, "score": self.best_score, "event": "clone"})
@@ -107,9 +112,11 @@ class Guard(BaseCallback):
             seeds = list(
                 episode_seeds(self.config.evaluation_seed, 0, self.config.evaluation_episodes)
             )
-        episodes = self.rollouts.run(Behaviour(network.actor()), seeds)
-        if self.config.metric == "success":
-            return np.array([float(e.success) for e in episodes])
+        episodes = list(self.rollouts.run(Behaviour(network.actor()), seeds))
+        if self.metric == "success" and all(e.success is None for e in episodes):
+            self.metric, self.drop = "return", RETURN_DROP
+        if self.metric == "success":
+            return np.array([float(bool(e.success)) for e in episodes])
         return np.array([e.total_reward for e in episodes])
 
     def _on_rollout_start(self) -> None:
@@ -126,7 +133,8 @@ class Guard(BaseCallback):
         # In place: the buffer keeps this array.
         rewards *= self._reward_scale
         over = zip(self.locals["dones"], infos, strict=True)
-        self._recent += [bool(i.get("is_success", False)) for done, i in over if done]
+        told = [success_of(info) for done, info in over if done]
+        self._recent += [flag for flag in told if flag is not None]
         return not self.stopped
 
     def look(self) -> None:
@@ -141,7 +149,7 @@ class Guard(BaseCallback):
         if score >= self.best_score:
             self.best, self.best_score, event = network, score, "best"
             self.best_state = self._weights()
-        elif self.best_score - score > self.config.rollback_drop * self.unit:
+        elif self.best_score - score > self.drop * self.unit:
             event = "rollback"
             self._go_back()
         recent, self._recent = self._recent[-200:], []
@@ -189,6 +197,8 @@ class Guard(BaseCallback):
             "best_state": self.best_state,
             "best_score": self.best_score,
             "unit": self.unit,
+            "metric": self.metric,
+            "drop": self.drop,
             "steps": int(model.num_timesteps),
             "rate_scale": model.rate_scale,
             "rollbacks": self.rollbacks,
@@ -213,6 +223,8 @@ class Guard(BaseCallback):
         model.num_timesteps = int(state["steps"])
         model.rate_scale = float(state["rate_scale"])
         self.best_score, self.unit = float(state["best_score"]), float(state["unit"])
+        self.metric = state.get("metric", self.metric)
+        self.drop = float(state.get("drop", self.drop))
         self.rollbacks, self.stopped = int(state["rollbacks"]), bool(state["stopped"])
         self.history = json.loads(state["history"])
         self.next_look = model.num_timesteps + self.config.evaluate_every

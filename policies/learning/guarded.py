@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from configs.load import bounded
 from policies.learning.actor_critic import (
+    PersistentNoisePolicy,
     actor_parameters,
     critic_parameters,
     load_actor,
@@ -36,6 +37,7 @@ class GuardConfig:
             cloned policy 18 points at once).
         log_std_min: lower bound while it learns.
         log_std_max: upper bound while it learns.
+        noise_persistence: share of the exploration noise that lasts from step to step; 0 is white.
         clone_coefficient: weight of the cloning loss (mean squared error of the actor's mean on
             demonstrations) beside PPO's, at the start; 0 is off.
         clone_coefficient_end: the same at the end; linear between.
@@ -47,6 +49,7 @@ class GuardConfig:
     log_std_start: float = bounded(-2.0, -6.0, 1.0)
     log_std_min: float = bounded(-3.0, -8.0, 1.0)
     log_std_max: float = bounded(-1.6, -6.0, 2.0)
+    noise_persistence: float = bounded(0.0, 0.0, 0.999)
     clone_coefficient: float = bounded(1.0, 0.0, 1000.0)
     clone_coefficient_end: float = bounded(0.1, 0.0, 1000.0)
     kl_coefficient: float = bounded(0.02, 0.0, 100.0)
@@ -87,7 +90,7 @@ class GuardedPPO(PPO):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            "MlpPolicy",
+            PersistentNoisePolicy,
             env,
             policy_kwargs=policy_kwargs(network, critic_hidden, guards.log_std_start),
             device="cpu",
@@ -95,6 +98,7 @@ class GuardedPPO(PPO):
         )
         self.guards = guards
         self.cloned = copy.deepcopy(network).requires_grad_(False)
+        cast(PersistentNoisePolicy, self.policy).persistence = guards.noise_persistence
         load_actor(self.policy, network)
         self._demos = tuple(torch.from_numpy(np.asarray(d)) for d in demonstrations)
         self.actor_optimizer = torch.optim.Adam(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from configs.load import as_dict, bounded
-from policies.evaluation.rollouts import ActorSpec
+from policies.evaluation.specs import ActorSpec
 from policies.storage import replace_file
 from robot.errors import SteadyhandError
 

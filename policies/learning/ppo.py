@@ -13,7 +13,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from configs.load import bounded, digest
 from policies.demos.dataset import Demonstrations
-from policies.evaluation.rollouts import EnvSpec, Rollouts, episode_seeds
+from policies.evaluation.rollouts import Rollouts, episode_seeds
+from policies.evaluation.specs import EnvSpec
 from policies.evaluation.statistics import (
     PairedDifference,
     bootstrap_difference,
@@ -51,7 +52,8 @@ class PpoConfig:
         target_kl: the actor stops within an update beyond 1.5 times this.
         max_gradient_norm: of actor and of critic.
         reward_scale: rewards are multiplied with this; fixed, nothing is normalized by running
-            statistics that would have to travel with the policy.
+            statistics that would have to travel with the policy. 0 takes what brings the
+            demonstrations' discounted returns to a standard deviation of 1.
         measure: how it is measured while it learns and at the end.
         threads: of torch.
     """
@@ -71,7 +73,7 @@ class PpoConfig:
     clip_range: float = bounded(0.2, 1e-3, 1.0)
     target_kl: float = bounded(0.02, 1e-4, 10.0)
     max_gradient_norm: float = bounded(0.5, 1e-3, 1e6)
-    reward_scale: float = bounded(1.0, 1e-6, 1e6)
+    reward_scale: float = bounded(1.0, 0.0, 1e6)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     threads: int = bounded(2, 1, 64)
 
@@ -162,7 +164,7 @@ def improve(
         fingerprint = digest(config)
         with Rollouts(evaluation_env or env, config.workers) as rollouts:
             guard = Guard(network, config.measure, rollouts, folder, fingerprint, progress)
-            guard.attach(model, config.reward_scale)
+            guard.attach(model, config.reward_scale or demos.return_scale(config.gamma))
             left = config.steps - model.num_timesteps
             if left > 0 and not guard.stopped:
                 vec.seed(config.seed + model.num_timesteps)
@@ -203,7 +205,7 @@ def _finish(
     before = guard.scores(guard.clone, seeds)
     after = guard.scores(guard.best, seeds)
     difference: PairedDifference | None = None
-    if config.measure.metric == "success":
+    if guard.metric == "success":
         difference = paired_difference(after > 0.5, before > 0.5)
         interval = (difference.low, difference.high)
     else:
@@ -229,7 +231,7 @@ def _finish(
         {
             **provenance(config, config.seed),
             "env": {"id": rollouts.env.id, "kwargs": dict(rollouts.env.kwargs)},
-            "metric": config.measure.metric,
+            "metric": guard.metric,
             "chosen": result.chosen,
             "before": result.before,
             "after": result.after,

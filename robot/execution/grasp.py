@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -18,6 +18,7 @@ from configs.load import bounded
 from robot.execution.action import DEFAULT_SCALE, ActionScale, to_twist
 from robot.execution.gripper import GripperConfig, GripperController
 from robot.execution.servo import CartesianServo, ServoConfig
+from robot.geometry import yaw_between
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
 from robot.observation import Target, observe
@@ -40,6 +41,8 @@ class GraspLoopConfig:
         hold_steps_n: policy steps for which contact must last at the top.
         timeout_s: longest time the policy may act.
         stray_m: farther than this to the side of the grasp, the attempt has failed.
+        track_m: an object that is seen anew must have moved its grasp by so much,
+        track_deg: or turned it by so much, for the grasp to follow.
     """
 
     pregrasp_m: float = bounded(0.10, 0.02, 0.3)
@@ -47,6 +50,8 @@ class GraspLoopConfig:
     hold_steps_n: int = bounded(3, 1, 100)
     timeout_s: float = bounded(5.0, 0.5, 60.0)
     stray_m: float = bounded(0.12, 0.01, 1.0)
+    track_m: float = bounded(0.005, 0.0, 0.1)
+    track_deg: float = bounded(5.0, 0.0, 90.0)
 
 
 class Outcome(Enum):
@@ -116,7 +121,7 @@ class GraspLoop:
         now_s: float,
     ) -> None:
         """Start on a candidate, the arm at rest at joints (n,) rad, the fingers open so far."""
-        self.target = Target.make(candidate, obj)
+        self.target = self._planned = Target.make(candidate, obj)
         self.previous_action = np.zeros(5, dtype=np.float32)
         self.gripper_state = GripperState(opening_m, 0.0)
         self.commanded_opening_m = candidate.opening_m
@@ -125,6 +130,28 @@ class GraspLoop:
         self.gripper.reset()
         self._begun_s = now_s
         self._held_steps = 0
+
+    def track(self, obj: ObjectState) -> None:
+        """Take in a new state of the candidate's object: where it went, the candidate goes.
+
+        Not once the fingers close: then the hand moves the object, and hides it.
+        """
+        planned = self._planned
+        if planned.obj is None or self.closing or self.gripper_state.contact:
+            return
+        candidate = carried(planned.candidate, planned.obj, obj)
+        fresh = Target.make(candidate, obj)
+        # What is within the errors of a look would only make the hand tremble.
+        way_m = np.linalg.norm(fresh.position_m - self.target.position_m)
+        turn = abs(yaw_between(self.target.rotation, fresh.rotation))
+        if way_m < self.config.track_m and turn < math.radians(self.config.track_deg):
+            fresh = replace(fresh, position_m=self.target.position_m, rotation=self.target.rotation)
+        self.target = fresh
+
+    @property
+    def closing(self) -> bool:
+        """Whether the policy has told the fingers to close on something."""
+        return self.commanded_opening_m < self.target.candidate.opening_m - 0.01
 
     def feel(self, readings: Sequence[tuple[float, float]]) -> GripperState:
         """Take in the fingers' readings, (opening m, force N), of one or more control ticks."""
@@ -176,8 +203,7 @@ class GraspLoop:
         c = self.config
         from_grasp_m = self._X_world_tool[:3, 3] - self.target.position_m
         x, y, z = self.target.rotation.T.dot(from_grasp_m).tolist()
-        closing = self.commanded_opening_m < self.target.candidate.opening_m - 0.01
-        if -z >= c.lift_m and closing:
+        if -z >= c.lift_m and self.closing:
             if not self.gripper_state.contact:
                 return Outcome.MISSED
             self._held_steps += 1
@@ -190,3 +216,24 @@ class GraspLoop:
         if now_s - self._begun_s >= c.timeout_s:
             return Outcome.TIMEOUT
         return Outcome.RUNNING
+
+
+def carried(candidate: GraspCandidate, then: ObjectState, now: ObjectState) -> GraspCandidate:
+    """The candidate after its object moved over the table, stamped like the newer look.
+
+    A grip is the same after half a turn, so the hand turns by a right angle at most.
+    """
+    here, there = then.X_world_obj, now.X_world_obj
+    turn = 0.0 if is_round(then) else yaw_between(here.rotation, there.rotation)
+    grasp = candidate.X_world_grasp
+    to = np.array([*there.position_m[:2], here.position_m[2]])
+    moved = grasp.turned(turn, here.position_m, to)
+    if abs(turn) > math.pi / 2:
+        moved = moved.turned(math.pi, moved.position_m, moved.position_m)
+    return replace(candidate, X_world_grasp=moved, stamp_s=now.stamp_s)
+
+
+def is_round(obj: ObjectState) -> bool:
+    """Whether an object looks the same from above however it is turned."""
+    a, b = obj.dimensions_m[:2]
+    return obj.class_name in ("ball", "cylinder") and abs(a - b) < 0.1 * max(a, b)

@@ -8,6 +8,7 @@ robot is real.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +18,7 @@ from configs.load import bounded
 from robot.errors import PlanningError, SafetyError
 from robot.execution.grasp import TICKS, GraspLoop, Outcome
 from robot.execution.player import Player
-from robot.interface import GraspScorer, Perception, Policy
+from robot.interface import GraspScorer, Perception, Policy, Watch
 from robot.limits import RobotLimits
 from robot.planning.collision import CollisionChecker
 from robot.planning.grasps import GraspPlanner
@@ -77,6 +78,7 @@ class Picker:
         planner: proposes candidates.
         config: see :class:`PickConfig`.
         scorer: rates candidates, where there is one; else the planner's own order stands.
+        watch: sees the object anew while the policy acts; without one the look has to do.
         seed: of the planners' choices.
     """
 
@@ -90,6 +92,7 @@ class Picker:
         planner: GraspPlanner | None = None,
         config: PickConfig | None = None,
         scorer: GraspScorer | None = None,
+        watch: Watch | None = None,
         seed: int = 0,
     ) -> None:
         self.limits = limits
@@ -97,6 +100,9 @@ class Picker:
         self.loop = loop
         self.perception = perception
         self.policy = policy
+        self.watch = watch
+        #: What happens to a candidate on its way to the hand, to measure what mistakes cost.
+        self.misjudge: Callable[[GraspCandidate], GraspCandidate] | None = None
         self.config = config or PickConfig()
         self.ranking = GraspRanking(limits.gripper, scorer, planner)
         self.checker = CollisionChecker(limits, loop.kinematics)
@@ -133,6 +139,8 @@ class Picker:
         if not candidates:
             attempt.reasons.append("no place on any object fits between the fingers from above")
         for place, candidate in enumerate(candidates[: self.config.tries_n], start=1):
+            if self.misjudge is not None:
+                candidate = self.misjudge(candidate)
             found = reachable(self.loop, candidate, self.player.q_sent)
             if found is None:
                 at = np.array2string(candidate.X_world_grasp.position_m, precision=3)
@@ -156,7 +164,8 @@ class Picker:
             self.player.phase = "approach"
             self.player.open(chosen.opening_m)
             self.player.play(path)
-            attempt.outcome = self._policy_part(chosen, attempt.obj).value
+            attempt.outcome = self._policy_part(chosen, attempt.obj, look).value
+            attempt.candidate, attempt.obj = self.loop.target.candidate, self.loop.target.obj
             if not attempt.held:
                 attempt.reasons = [self._why(attempt, chosen)]
                 self._remember(chosen)
@@ -254,16 +263,23 @@ class Picker:
         self.checker.set_hand(candidate.opening_m)
         return self.paths.to_joints(self.player.q_sent, q_pregrasp)
 
-    def _policy_part(self, candidate: GraspCandidate, obj: ObjectState | None) -> Outcome:
+    def _policy_part(
+        self, candidate: GraspCandidate, obj: ObjectState | None, look: Look
+    ) -> Outcome:
         """Let the policy act until the outcome is known."""
         player, loop = self.player, self.loop
         player.phase = "grasp"
         opening_m = player.state.gripper.opening_m
         loop.begin(candidate, obj, player.q_sent, opening_m, player.clock.now_s())
         self.policy.reset()
+        watch = self.watch if obj is not None else None
+        if watch is not None and obj is not None:
+            watch.begin(look, obj, player.clock.now_s())
         while True:
             joints = player.state.joints
             now = player.clock.now_s()
+            if watch is not None and (seen := watch.read(now)) is not None:
+                loop.track(seen)
             observation = loop.observe(joints.position_rad, joints.velocity_rad_s, now)
             outcome = loop.outcome(now)
             if outcome is not Outcome.RUNNING:

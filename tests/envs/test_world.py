@@ -185,3 +185,26 @@ def test_random_orientations_are_unit_and_spread():
     quats = np.array([drop_quaternion(rng) for _ in range(500)])
     np.testing.assert_allclose(np.linalg.norm(quats, axis=1), 1.0, atol=1e-12)
     assert np.abs(quats.mean(axis=0)).max() < 0.1
+
+
+def test_keys_of_the_window_have_names(cell, monkeypatch):
+    from envs.bullet import pybullet
+
+    world, _ = cell
+
+    down, fresh = pybullet.KEY_IS_DOWN, pybullet.KEY_WAS_TRIGGERED
+    events = {
+        ord("w"): down,
+        ord("s"): pybullet.KEY_WAS_RELEASED,
+        ord(" "): down,
+        ord("["): down | fresh,
+        pybullet.B3G_RETURN: fresh,
+        pybullet.B3G_BACKSPACE: down,
+        pybullet.B3G_F1: down,
+    }
+    monkeypatch.setattr(pybullet, "getKeyboardEvents", lambda **_: events)
+    assert world.keys() == frozenset()  # no window
+    monkeypatch.setattr(world, "gui", True)
+    assert world.keys() == {"w", "[", "enter"}
+    events[pybullet.B3G_SHIFT] = down
+    assert world.keys() == {"W", "[", "enter"}

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from policies.evaluation.rollouts import ActorSpec, EnvSpec
+from policies.evaluation.specs import ActorSpec, EnvSpec
 
 
 class ReachEnv(gymnasium.Env):

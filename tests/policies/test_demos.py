@@ -22,7 +22,8 @@ from policies.demos.dataset import load_demonstrations, read_spec
 from policies.demos.layout import DemoSpec
 from policies.demos.record import RecordConfig, describe_env, record
 from policies.demos.writer import DemoWriter
-from policies.evaluation.rollouts import ActorSpec, EnvSpec, Episode
+from policies.evaluation.rollouts import Episode
+from policies.evaluation.specs import ActorSpec, EnvSpec
 from robot.errors import SteadyhandError
 
 SPEC = DemoSpec(("x", "y", "z"), ("a", "b"), rate_hz=20.0, observation_units=("m", "m", "rad"))
@@ -93,12 +94,24 @@ def test_the_files_are_lerobot_v3(tmp_path: Path) -> None:
     assert not (tmp_path / "staging").exists()
 
 
+def test_what_is_one_number_long_is_a_number(tmp_path: Path) -> None:
+    """As LeRobot's own features have it; its reader refuses a list of one."""
+    spec = DemoSpec(("x",), ("a",), rate_hz=20.0)
+    values = np.arange(4, dtype=np.float32)[:, None] / 4
+    one = Episode(0, True, 0.0, 4, {}, values, values, None, values[:, 0])
+    with DemoWriter(tmp_path, spec) as writer:
+        writer.add(one)
+    table = pq.read_table(tmp_path / "data/chunk-000/file-000.parquet")
+    assert table.schema.field("action").type == pa.float32()
+    assert np.array_equal(load_demonstrations(tmp_path).action, values)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("observation", np.full((7, 4), 0.1, np.float32), "observation has shape"),
+        ("observation", np.full((7, 4), 0.1, np.float32), "observation.state has shape"),
         ("action", np.full((7, 2), np.nan, np.float32), "action holds NaN"),
-        ("reward", np.zeros(6, np.float32), "reward has shape"),
+        ("reward", np.zeros(6, np.float32), "next.reward has shape"),
     ],
 )
 def test_a_malformed_episode_is_not_written(
@@ -160,6 +173,15 @@ def test_a_cut_file_and_a_wrong_version_are_refused(tmp_path: Path) -> None:
     (tmp_path / layout.INFO).write_text(json.dumps({**info, "codebase_version": "v2.1"}))
     with pytest.raises(SteadyhandError, match=r"'v2.1' is not supported, expected 'v3.0'"):
         read_spec(tmp_path)
+
+
+def test_a_set_from_before_the_joints_goes_on_without_them(tmp_path: Path) -> None:
+    with DemoWriter(tmp_path, SPEC) as writer:
+        writer.add(episode(0))
+    with DemoWriter(tmp_path, replace(SPEC, privileged_names=("q",))) as writer:
+        writer.add(replace(episode(1), privileged=np.zeros((7, 1), np.float32)))
+    demos = load_demonstrations(tmp_path)
+    assert demos.episodes == 2 and demos.spec == SPEC and demos.privileged is None
 
 
 def test_another_rate_cannot_be_appended(tmp_path: Path) -> None:
@@ -293,6 +315,22 @@ def test_an_actor_that_fails_too_often_is_reported(tmp_path: Path) -> None:
     config = RecordConfig(episodes=3, workers=0, max_attempts_per_episode=2.0)
     with pytest.raises(SteadyhandError, match="succeeded in only"):
         record(tmp_path, REACH, expert, config)
+
+
+def test_a_bad_attempt_does_not_end_a_recording(tmp_path: Path) -> None:
+    """Joints beyond the limits in some episodes: those are left out."""
+    names = ("joint_position.0", "target", "error", "constant")
+    spec = replace(describe_env(REACH), observation_names=names, robot="panda")
+    strict = replace(spec, observation_names=("a", "joint_position.3", "c", "d"))
+    assert record(tmp_path / "a", REACH, EXPERT, RecordConfig(episodes=2, workers=0), spec=spec)
+    # The fourth joint must be below -0.07: half of the targets are not.
+    result = record(tmp_path / "b", REACH, EXPERT, RecordConfig(episodes=3, workers=0), spec=strict)
+    assert result.episodes == 3 < result.attempts
+    assert load_demonstrations(tmp_path / "b").observation[:, 1].max() < -0.04
+    none = RecordConfig(episodes=3, workers=0, max_attempts_per_episode=1.0)
+    wrong = replace(spec, observation_names=("a", "b", "c", "joint_position.3"))
+    with pytest.raises(SteadyhandError, match=r"0 episodes are kept; .*joint_position\.3 of 1 rad"):
+        record(tmp_path / "c", REACH, EXPERT, none, spec=wrong)
 
 
 def test_split_keeps_groups_apart(reach_demos: object) -> None:

@@ -14,7 +14,8 @@ import torch
 from reach_env import REACH
 
 from policies.demos.dataset import Demonstrations
-from policies.evaluation.rollouts import EnvSpec, Rollouts
+from policies.evaluation.rollouts import Rollouts
+from policies.evaluation.specs import EnvSpec
 from policies.learning.actor_critic import extract_actor, load_actor
 from policies.learning.clone import CloneConfig, clone
 from policies.learning.guard import CHECKPOINT, Guard, MeasureConfig
@@ -91,6 +92,26 @@ def test_exploration_noise_stays_within_its_bounds(
     assert (log_std >= -2.01 - 1e-6).all() and (log_std <= -1.99 + 1e-6).all()
     with pytest.raises(SteadyhandError, match="must lie between"):
         GuardConfig(log_std_start=-2.0, log_std_max=-3.0)
+
+
+@pytest.mark.parametrize("persistence", [0.0, 0.85])
+def test_noise_that_lasts_is_as_strong_and_as_likely_as_noise_that_does_not(
+    cloned: PolicyNetwork, reach_demos: Demonstrations, persistence: float
+) -> None:
+    model = guarded(cloned, reach_demos, GuardConfig(noise_persistence=persistence))
+    state = torch.from_numpy(reach_demos.observation[:1])
+    torch.manual_seed(0)
+    with torch.no_grad():
+        mean = model.policy(state, deterministic=True)[0]
+        drawn = [model.policy(state) for _ in range(6000)]
+    actions = torch.cat([action for action, _, _ in drawn])
+    noise = ((actions - mean) / model.policy.log_std.exp()).detach().numpy()
+    assert noise.std() == pytest.approx(1.0, abs=0.08)
+    lagged = (noise[1:] * noise[:-1]).mean() / noise.var()
+    assert lagged == pytest.approx(persistence, abs=0.04)
+    _, likely, _ = model.policy.evaluate_actions(state.expand(len(actions), -1), actions)
+    told = torch.cat([log_prob for _, _, log_prob in drawn])
+    assert torch.allclose(likely.detach(), told, atol=1e-4)
 
 
 def test_kl_and_cloning_loss_hold_the_policy_near(

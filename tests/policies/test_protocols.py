@@ -71,7 +71,12 @@ class Attempts:
 
 @pytest.mark.parametrize(
     ("name", "digest"),
-    [("single", "6e76be2778ee"), ("kuka", "2833ffeb9361"), ("clutter", "0c840cac46b1")],
+    [
+        ("single", "6e76be2778ee"),
+        ("kuka", "2833ffeb9361"),
+        ("clutter", "0c840cac46b1"),
+        ("disturbed", "f13cea273ca3"),
+    ],
 )
 def test_the_protocols_are_frozen(name, digest):
     """A changed digest makes earlier results incomparable: change it only knowingly."""

@@ -23,7 +23,10 @@ VERBS = (
     "export",
     "verify",
     "demos record",
+    "demos teleop",
     "demos info",
+    "demos convert",
+    "demos drop",
     "train detector",
     "train adapt",
     "train scorer",
@@ -31,6 +34,7 @@ VERBS = (
     "train ppo",
     "train all",
     "evaluate grasp",
+    "evaluate policy",
     "evaluate perception",
     "runs list",
     "runs compare",
@@ -47,7 +51,9 @@ class Done:
     err: str
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+# Beside the package, the small environments of the policies' tests.
+PLACES = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "policies")))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PLACES, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
 
 
 def cli(*arguments: object, largest_file: int | None = None) -> Done:
@@ -206,7 +212,15 @@ def test_every_verb_has_help(fork):
         assert done.code == 0, (verb, done.err)
         assert verb.split()[-1] in done.out
         assert done.err == "", verb
-        if verb not in ("verify", "demos info", "runs list", "runs compare"):
+        seedless = (
+            "verify",
+            "demos info",
+            "demos convert",
+            "demos drop",
+            "runs list",
+            "runs compare",
+        )
+        if verb not in seedless:
             assert "--seed" in done.out or verb.startswith("bench"), verb
         assert "--json" in done.out, verb
 
@@ -319,6 +333,20 @@ CASES = [
     (("evaluate", "grasp", "--bundle", "no/bundle"), ("no/bundle", "No such file")),
     (("evaluate", "grasp", "--policy", "no/run", "--sensing", "truth"), ("no/run",)),
     (("demos", "info", "no/demos"), ("no/demos",)),
+    (("demos", "info", "no/demos", "--plot", "no/x.png"), (".svg", "no/x.png")),
+    (("demos", "drop", "no/demos", "1"), ("no/demos",)),
+    (("demos", "drop", "no/demos"), ("numbers", "--bad")),
+    (("demos", "convert", "no/a", "no/b", "--format", "minari"), ("no/a", "no such file")),
+    (("demos", "convert", "no/a", "no/b", "--format", "zarr"), ("lerobot, robomimic", "zarr")),
+    (("demos", "convert", "no/a", "no/b"), ("--format",)),
+    (("demos", "record", "--out", "no/a", "--policy", "x", "--bundle", "y"), ("--policy", "one")),
+    (("demos", "record", "--out", "no/a", "--policy", "no/run"), ("no/run", "No such file")),
+    (("demos", "record", "--out", "no/a", "--bundle", "no/bundle"), ("no/bundle", "No such")),
+    (("demos", "record", "--out", "no/a", "--env", "CartPole-v1"), ("CartPole-v1", "--actor")),
+    (("demos", "teleop", "--out", "no/a"), ("terminal", "--keys")),
+    (("demos", "teleop", "--out", "no/a", "--keys", "no/keys"), ("no/keys", "No such file")),
+    (("demos", "teleop", "--out", "no/a", "--gamepad", "no/js0"), ("no/js0", "No such file")),
+    (("demos", "teleop", "--out", "no/a", "--gamepad", "x", "--keys", "y"), ("one of",)),
     (("export", "no/run", "--out", "no/bundle"), ("no/run", "network.pt")),
     (("look",), ("images", "--live-sim")),
     (("look", "no/a.png", "--live-sim"), ("images", "--live-sim")),
@@ -476,3 +504,53 @@ def test_an_empty_table_is_a_success_with_nothing_to_do(fork, bundle, tmp_path):
 def test_the_shipped_bundle_has_nothing_to_do_either(tmp_path):
     out = tmp_path / "out"
     check_empty_run(cli("run", "--n-objects", 0, "--out", out, "--json"), out)
+
+
+# Any environment --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("train bc --env CartPole-v1 --actor a:b --out {out}", "action space must be a Box"),
+        ("train bc --env Nowhere-v0 --actor a:b --out {out}", "--import names the package"),
+        ("train ppo --env Test/Goal-v0 --import no_such --out {out}", "No module named 'no_such'"),
+        ("train bc --env Test/Unbounded-v0 --import classic_envs --out {out}", "finite bounds"),
+        ("train bc --env Test/DiscretePart-v0 --import classic_envs --out {out}", "mode is Discr"),
+        ("train bc --env Pendulum-v1 --out {out}", "no demonstrations; give a set with --demos"),
+        ("train bc --env Pendulum-v1 --demos {out} --out {out}", "is no demonstration set"),
+        ("train bc --env Pendulum-v1 --demos x --actor a:b --out {out}", "not both"),
+        ("train bc --env Steadyhand/GraspSingle-v0 --out {out}", "leave --env out"),
+        ("train bc --env Pendulum-v1 --actor math:no --out {out}", "expected 'module:callable'"),
+        ("train bc --env Pendulum-v1 --env-arg level=3 --out {out}", "unexpected keyword"),
+        ("train bc --actor a:b --out {out}", "--actor goes with --env"),
+        ("demos record --env Pendulum-v1 --out {out}", "needs an expert: --actor"),
+        ("demos record --env Pendulum-v1 --actor a --workers 0 --out {out}", "module:callable"),
+        ("evaluate policy --env Pendulum-v1", "give one of --bundle, --policy, --actor"),
+        ("evaluate policy --env Pendulum-v1 --policy {out}", "no trained policy there"),
+        ("evaluate policy --env Pendulum-v1 --bundle {bundle}", "was made for 31 observations"),
+        (
+            "evaluate policy --env Test/Goal-v0 --import classic_envs --env-arg nan_at=3 --actor "
+            "classic_envs:GoalExpert --workers 0",
+            "Test/Goal-v0: gave a reward of nan at step 3",
+        ),
+    ],
+)
+def test_an_environment_that_does_not_fit_is_one_line(fork, bundle, tmp_path, arguments, words):
+    out = tmp_path / "run"
+    done = fork(*arguments.format(out=out, bundle=bundle).split())
+    assert done.code == 2, (done.code, done.err)
+    assert done.out == ""
+    lines = [line for line in done.err.splitlines() if line.startswith("steadyhand: ")]
+    assert len(lines) == 1 and words in lines[0], done.err
+    assert "Traceback" not in done.err
+    assert not out.exists() or arguments.startswith("demos")
+
+
+def test_a_policy_is_measured_anywhere_on_clean_output(fork):
+    where = ["--env", "Test/Goal-v0", "--import", "classic_envs", "--env-arg", "steps=25"]
+    who = ["--actor", "classic_envs:GoalExpert", "--episodes", 8, "--workers", 0]
+    result = one_json(fork("evaluate", "policy", *where, *who, "--json"))
+    assert (result["episodes"], result["success_rate"]) == (8, 1.0)
+    assert result["length"] == {"mean": 25.0, "min": 25, "max": 25}
+    assert result["return_ci95"][0] <= result["mean_return"] <= result["return_ci95"][1] < 0

@@ -111,11 +111,11 @@ def test_cloning_and_ppo_run_through_and_resume(tmp_path):
     said: list[str] = []
     pipeline = Pipeline(tmp_path / "run", config, said.append)
     pipeline.begin()
-    network = pipeline.improve()
+    network = pipeline.policy.improve()
     assert (network.observation_size, network.action_size) == (31, 5)
     assert any(line.startswith("ppo:") for line in said)
     said.clear()
-    again = Pipeline(tmp_path / "run", config, said.append).improve()
+    again = Pipeline(tmp_path / "run", config, said.append).policy.improve()
     assert said == []  # everything was there
     for a, b in zip(network.parameters(), again.parameters(), strict=True):
         assert (a == b).all()
