@@ -7,7 +7,7 @@ every grasp from the same side.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,24 +75,29 @@ class Target:
     candidate: GraspCandidate
     obj: ObjectState | None
     object_position_m: Array
-    constant: NDArray[np.float32]
+    constant: NDArray[np.float32] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Here, so that a target made from another one by dataclasses.replace is right as well.
+        candidate, obj = self.candidate, self.obj
+        constant, height_m = np.zeros(SIZE, dtype=np.float32), self.position_m[2]
+        constant[17:20] = (candidate.width_m, candidate.opening_m, height_m)
+        if obj is None:
+            constant[24:30] = (candidate.width_m, candidate.width_m, height_m, 1.0, 0.0, 0.0)
+        else:
+            turn = self.rotation.T @ obj.X_world_obj.rotation[:, 0]
+            # A box looks the same after half a turn, so the doubled angle is what is observed.
+            double = 2 * math.atan2(turn[1], turn[0])
+            constant[24:27] = obj.dimensions_m
+            constant[27:30] = (math.cos(double), math.sin(double), obj.confidence)
+        object.__setattr__(self, "constant", constant)
 
     @classmethod
     def make(cls, candidate: GraspCandidate, obj: ObjectState | None) -> Target:
         """From the planner's choice."""
         pose = candidate.X_world_grasp
-        R, constant = pose.rotation, np.zeros(SIZE, dtype=np.float32)
-        height_m = pose.position_m[2]
-        constant[17:20] = (candidate.width_m, candidate.opening_m, height_m)
-        if obj is None:
-            constant[24:30] = (candidate.width_m, candidate.width_m, height_m, 1.0, 0.0, 0.0)
-            return cls(pose.position_m, R, candidate, obj, pose.position_m, constant)
-        turn = R.T @ obj.X_world_obj.rotation[:, 0]
-        # A box looks the same after half a turn, so the doubled angle is what is observed.
-        double = 2 * math.atan2(turn[1], turn[0])
-        constant[24:27] = obj.dimensions_m
-        constant[27:30] = (math.cos(double), math.sin(double), obj.confidence)
-        return cls(pose.position_m, R, candidate, obj, obj.X_world_obj.position_m, constant)
+        where = pose.position_m if obj is None else obj.X_world_obj.position_m
+        return cls(pose.position_m, pose.rotation, candidate, obj, where)
 
 
 def observe(

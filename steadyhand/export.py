@@ -75,6 +75,8 @@ def export(
         own_bundle = pack_env(
             run, env, stage, out, _origin(run, note), episodes, seed, say, workers
         )
+        with Tracking(run, tracking) as record:
+            record.bundle(out)
         wall = round(time.monotonic() - began, 1)
         proof = own_bundle.card["proof"]
         emit({"bundle": str(out), "bytes": own_bundle.size, "proof": proof, "wall_s": wall},

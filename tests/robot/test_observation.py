@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -170,3 +171,14 @@ def test_without_an_object_the_candidate_stands_in(situation):
 def test_an_unknown_part_is_a_key_error():
     with pytest.raises(KeyError, match="depth_patch"):
         part("depth_patch")
+
+
+def test_a_target_that_keeps_its_place_is_observed_from_there():
+    """Only position and rotation are replaced, yet every number that depends on them follows."""
+    obj = thing((0.5, -0.02, 0.02), 0.25)
+    at, turned = candidate((0.5, 0.0, 0.04), 0.3), candidate((0.52, 0.01, 0.06), -0.4)
+    kept = Target.make(at, obj)
+    moved = dataclasses.replace(
+        Target.make(turned, obj), position_m=kept.position_m, rotation=kept.rotation
+    )
+    np.testing.assert_array_equal(moved.constant[19:], kept.constant[19:])
