@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
 from robot.errors import PlanningError, SafetyError
+from robot.execution.closer import look_closer
 from robot.execution.grasp import TICKS, GraspLoop, Outcome
 from robot.execution.player import Player
 from robot.interface import GraspScorer, Perception, Policy, Watch
@@ -131,6 +132,19 @@ class Picker:
         return look
 
     def grasp(self, look: Look) -> GraspAttempt:
+        """Grasp the best that can be reached; where there is no place to grip, look from near."""
+        attempt = self._grasp(look)
+        if attempt.outcome == "no_candidate" and (nearer := look_closer(self, look)) is not None:
+            attempt = replace(self._grasp(nearer), started_s=attempt.started_s)
+            if attempt.candidate is None:
+                self.travel(self.limits.home_rad, nearer)
+        return attempt
+
+    def travel(self, q: Array, look: Look | None) -> None:
+        """A free way with the hand open; raises ``PlanningError`` where there is none."""
+        self.player.play(self._way(q, look))
+
+    def _grasp(self, look: Look) -> GraspAttempt:
         """Plan for the best candidate that can be reached, go there, and let the policy grasp."""
         self._scene = look
         attempt = GraspAttempt("no_candidate", started_s=self.player.clock.now_s())
@@ -150,7 +164,7 @@ class Picker:
                 continue
             chosen = found[0]
             try:
-                path = self._approach(chosen, found[1], look)
+                path = self._way(found[1], look, chosen.opening_m)
             except PlanningError as error:
                 attempt.outcome = "no_path"
                 attempt.reasons.append(str(error))
@@ -244,24 +258,20 @@ class Picker:
         """
         self.player.phase = "home"
         self.player.open(self.limits.gripper.max_opening_m)
-        q = self.player.q_sent
-        here = self.loop.kinematics.forward(q)
+        here = self.loop.kinematics.forward(self.player.q_sent)
         if here.position_m[2] < self.config.retreat_m + 0.1:
             self.player.hold(0.3)
             self.rise(self.config.retreat_m)
             self.player.phase = "home"
-            q = self.player.q_sent
-        self.checker.set_hand()
-        self._set_scene(self._scene, None)
-        self.player.play(self.paths.to_joints(q, self.limits.home_rad))
+        self.travel(self.limits.home_rad, self._scene)
 
     # Parts ----------------------------------------------------------------------------------
 
-    def _approach(self, candidate: GraspCandidate, q_pregrasp: Array, look: Look) -> Trajectory:
-        """A free way to the candidate's pre-grasp; raises ``PlanningError`` where there is none."""
+    def _way(self, q: Array, look: Look | None, opening_m: float | None = None) -> Trajectory:
+        """A free way to joints (n,) rad; raises ``PlanningError`` where there is none."""
         self._set_scene(look, None)
-        self.checker.set_hand(candidate.opening_m)
-        return self.paths.to_joints(self.player.q_sent, q_pregrasp)
+        self.checker.set_hand(opening_m)
+        return self.paths.to_joints(self.player.q_sent, q)
 
     def _policy_part(
         self, candidate: GraspCandidate, obj: ObjectState | None, look: Look
