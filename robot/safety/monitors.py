@@ -210,7 +210,7 @@ class VelocityMonitor:
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
         """SCALE to the limit."""
         _, step = self._sent.moved(position_rad)
-        if not np.count_nonzero(step > self._step):
+        if np.count_nonzero(step <= self._step) == step.size:  # so that NaN is not within
             return OK
         ratio = step / (self._limit * self._dt)
         k, j = divmod(int(ratio.argmax()), ratio.shape[1])
@@ -233,7 +233,7 @@ class AccelerationMonitor:
         """SCALE of 1: the motion is not slowed, only its changes are spread over more ticks."""
         moved, _ = self._sent.moved(position_rad)
         change = np.abs(_differences(self._sent.velocity_rad_s * self._dt, moved))
-        if not np.count_nonzero(change > self._step):
+        if np.count_nonzero(change <= self._step) == change.size:
             return OK
         ratio = change / self._step
         k, j = divmod(int(ratio.argmax()), ratio.shape[1])

@@ -211,7 +211,7 @@ class Supervisor:
                     f"is, limit {self.config.start_tolerance_rad:g}"
                 )
             self._sent.rest_at(start)
-        if np.count_nonzero(np.abs(qd) > self._speed):
+        if np.count_nonzero(np.abs(qd) <= self._speed) != qd.size:
             return slow(1.0, "command: velocities are above the joints' limits")
         return OK
 

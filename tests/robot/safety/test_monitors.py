@@ -224,3 +224,11 @@ def test_the_shipped_file_is_the_default():
     assert load(SafetyConfig, find("safety", "default")) == SafetyConfig()
     with pytest.raises(ConfigError, match="jump_rad"):
         load(SafetyConfig, overrides=["jump_rad=100"])
+
+
+@pytest.mark.parametrize("kind", [VelocityMonitor, AccelerationMonitor])
+def test_no_number_is_not_within_a_limit_even_where_nobody_asked_before(kind):
+    command = np.tile(HOME, (3, 1))
+    command[1, 2] = np.nan
+    verdict = kind(LIMITS, CONFIG, sent_at(HOME)).check(state(), command, 0.0)
+    assert verdict.level is not OK
