@@ -91,10 +91,7 @@ def bc(
         return {"network": str(out / "bc" / "network.pt")}
 
     spec = _own(env, import_, env_arg, demos, actor)
-    if spec is None:
-        _finish(lambda p: stage(p.policy), out, budget, set_, seed, workers, tracking, json)
-    else:
-        _finish_own(stage, spec, demos, actor, out, budget, set_, seed, workers, tracking, json)
+    _finish_policy(stage, spec, demos, actor, out, budget, set_, seed, workers, tracking, json)
 
 
 def ppo(
@@ -110,10 +107,7 @@ def ppo(
         return {"network": str(out / "ppo" / "network.pt")}
 
     spec = _own(env, import_, env_arg, demos, actor)
-    if spec is None:
-        _finish(lambda p: stage(p.policy), out, budget, set_, seed, workers, tracking, json)
-    else:
-        _finish_own(stage, spec, demos, actor, out, budget, set_, seed, workers, tracking, json)
+    _finish_policy(stage, spec, demos, actor, out, budget, set_, seed, workers, tracking, json)
 
 
 def everything(
@@ -183,6 +177,17 @@ def _own(
     if lone is not None:
         raise ConfigError(f"train: {lone} goes with --env; without it the grasp task is learned")
     return None
+
+
+def _finish_policy(
+    stage: Callable[[PolicyStages], dict[str, Any]], env: EnvSpec | None, demos: Path | None,
+    actor: str | None, *rest: Any,
+) -> None:  # fmt: skip
+    """Run a stage of the grasp policy, or of that of the environment that was named."""
+    if env is None:
+        _finish(lambda pipeline: stage(pipeline.policy), *rest)
+    else:
+        _finish_own(stage, env, demos, actor, *rest)
 
 
 def _finish_own(
