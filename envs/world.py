@@ -229,6 +229,11 @@ class World:
         """Change mass, friction and the like of a link (Bullet's ``changeDynamics``)."""
         pybullet.changeDynamics(body_id, link, **values, **self._kw)
 
+    def mass_and_friction(self, body_id: int) -> tuple[float, float]:
+        """A body's mass, kg, and lateral friction."""
+        mass, friction, *_ = pybullet.getDynamicsInfo(body_id, -1, **self._kw)
+        return float(mass), float(friction)
+
     def colour(self, body_id: int, rgba: Any, link: int = -1) -> None:
         """Paint a body."""
         pybullet.changeVisualShape(body_id, link, rgbaColor=list(rgba), **self._kw)

@@ -117,7 +117,7 @@ def _metadata(
     props = open_session(bundle.model(role), role).get_modelmeta().custom_metadata_map
     metadata = PolicyMetadata.from_props(props, role)
     if robot is not None:
-        metadata.must_match(*robot, role)
+        metadata.rows_in(*robot, role)
     if metadata.env != bundle.manifest.env:
         raise BundleError(
             f"{role}: is for {metadata.env!r}, the manifest says {bundle.manifest.env!r}"

@@ -80,24 +80,30 @@ class PolicyMetadata:
             raise SteadyhandError(f"{name}: metadata lacks or garbles {error}") from error
         return cls(**values)
 
-    def must_match(self, names: Sequence[str], units: Sequence[str], name: str) -> None:
-        """Raise unless the policy was made for observations with these names and units."""
-        mine, theirs = self.observation_names, tuple(names)
-        if len(mine) != len(theirs):
-            raise SteadyhandError(
-                f"{name}: was made for {len(mine)} observations, the robot gives {len(theirs)}"
-            )
-        for i, (a, b) in enumerate(zip(mine, theirs, strict=True)):
-            if a != b:
+    def rows_in(self, names: Sequence[str], units: Sequence[str], name: str) -> tuple[int, ...]:
+        """Where the policy's observations stand among those that the robot makes, by name.
+
+        A policy may see less than the robot makes, in any order, but nothing else.
+
+        Raises:
+            SteadyhandError: one of them is not made, or in another unit.
+        """
+        places = {label: i for i, label in enumerate(names)}
+        rows = []
+        for i, own in enumerate(self.observation_names):
+            if own not in places:
                 raise SteadyhandError(
-                    f"{name}: observation {i} is {a!r} in the policy and {b!r} on the robot"
+                    f"{name}: observation {own!r} is none of those that the robot makes"
                 )
-        for own, unit, label in zip(self.observation_units, units, theirs, strict=False):
-            if own != unit:
+            rows.append(places[own])
+            unit = self.observation_units[i] if i < len(self.observation_units) else ""
+            here = units[rows[-1]] if rows[-1] < len(units) else ""
+            if unit and here and unit != here:
                 raise SteadyhandError(
-                    f"{name}: observation {label!r} is in {own!r} in the policy and "
-                    f"in {unit!r} on the robot"
+                    f"{name}: observation {own!r} is in {unit!r} in the policy and "
+                    f"in {here!r} on the robot"
                 )
+        return tuple(rows)
 
     def must_act_in(self, env: str, low: Sequence[float], high: Sequence[float], name: str) -> None:
         """Refuse a policy for another environment, or whose actions mean something else there.

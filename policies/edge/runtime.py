@@ -75,12 +75,12 @@ class EdgePolicy:
         self._session = open_session(model, self._name, threads)
         props = self._session.get_modelmeta().custom_metadata_map
         self.metadata = PolicyMetadata.from_props(props, self._name)
-        ours = names is None
         if names is None:
             names, units = robot_observation()
-        self.metadata.must_match(names, units, self._name)
-        if ours:
             self.metadata.must_act_here(self._name)
+        rows = self.metadata.rows_in(names, units, self._name)
+        self._rows = None if rows == tuple(range(len(names))) else np.array(rows, dtype=np.intp)
+        self._made = (len(names),)
         n_obs, n_act = len(self.metadata.observation_names), len(self.metadata.action_names)
         _check_shapes(self._session, n_obs, n_act, self._name)
         self._input = np.zeros((1, n_obs), dtype=np.float32)
@@ -114,11 +114,16 @@ class EdgePolicy:
     def act(self, observation: Floats) -> Floats:
         """(n_obs,) float32 to (n_act,) float32 in [-1, 1].
 
+        Where the policy sees less than this robot makes, the robot's whole observation will do.
+
         Raises:
-            SafetyError: the observation holds NaN or infinity.
+            SafetyError: what the policy sees of it holds NaN or infinity.
             SteadyhandError: it has another shape.
         """
-        if observation.shape != self._shape:
+        if observation.shape == self._made:
+            if self._rows is not None:
+                observation = observation[self._rows]
+        elif observation.shape != self._shape:
             raise SteadyhandError(
                 f"{self._name}: expected an observation of shape {self._shape}, "
                 f"got {observation.shape}"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from configs.load import bounded, digest
 from policies.demos.dataset import Demonstrations
+from policies.demos.layout import DemoSpec
 from policies.learning.network import NetworkConfig, PolicyNetwork, torch_bytes, torch_load
 from policies.provenance import provenance
 from policies.storage import replace_file, replace_json
@@ -51,6 +52,8 @@ class CloneConfig:
             deviation would look like nothing ever seen.
         ignored: observations that the network shall not see, by name, or by the part of the name
             before its last dot. A clock among them, for example, is a cause of nothing.
+        untaught: observations that tell the expert nothing, so that its clone could only learn
+            them by heart: their weights stay zero here, and what comes after may learn to use them.
         threads: of torch; at these sizes a second one gains little and suffers much from other
             load on the machine.
     """
@@ -79,6 +82,7 @@ class CloneConfig:
         }
     )
     ignored: tuple[str, ...] = ()
+    untaught: tuple[str, ...] = ()
     threads: int = bounded(1, 1, 64)
 
 
@@ -129,7 +133,8 @@ def clone(
     torch.set_num_threads(config.threads)
     train, held = _frames(sets, config)
     network = _network(sets[0], config, initial)
-    fitter = _Fitter(network, train, held, config)
+    untaught = _rows("untaught", config.untaught, sets[0].spec)
+    fitter = _Fitter(network, train, held, config, untaught)
     if folder is not None and (folder / CHECKPOINT).exists():
         fitter.restore(folder / CHECKPOINT)
     while not fitter.over:
@@ -213,28 +218,42 @@ def normalization(
     for i, unit in enumerate(units):
         if std[i] > 1e-6:  # what never varies stays unscaled
             std[i] = max(std[i], config.std_floor.get(unit, 0.0))
-    for name in config.ignored:
+    std[_rows("ignored", config.ignored, spec)] = 1e30  # so that it is zero whatever it reads
+    return mean, std
+
+
+def _rows(field: str, wanted: Sequence[str], spec: DemoSpec) -> list[int]:
+    """Where the observations called ``wanted``, or the parts of that name, stand."""
+    found = []
+    for name in wanted:
         rows = [
             i
             for i, own in enumerate(spec.observation_names)
             if name in (own, own.rsplit(".", 1)[0])
         ]
         if not rows:
+            parts = dict.fromkeys(own.rsplit(".", 1)[0] for own in spec.observation_names)
             raise SteadyhandError(
-                f"ignored: there is no observation {name!r}; they are "
-                f"{', '.join(spec.observation_names)}"
+                f"{field}: there is no observation {name!r}; they are {', '.join(parts)}"
             )
-        std[rows] = 1e30  # so that it is zero whatever it reads
-    return mean, std
+        found += rows
+    return found
 
 
 class _Fitter:
     """The state of a cloning run between two epochs."""
 
     def __init__(
-        self, network: PolicyNetwork, train: Pair, held: Pair, config: CloneConfig
+        self,
+        network: PolicyNetwork,
+        train: Pair,
+        held: Pair,
+        config: CloneConfig,
+        untaught: list[int],
     ) -> None:
         self.network, self.train, self.held, self.config = network, train, held, config
+        self._untaught = untaught
+        self._forget()
         self.done = 0
         self.best_epoch = -1
         self.best_loss = math.inf
@@ -276,6 +295,7 @@ class _Fitter:
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
             self.optimizer.step()
+            self._forget()
             total += float(loss.detach()) * len(rows)
         with torch.no_grad():
             held = float(self.loss(network.raw(self.held[0]), self.held[1]))
@@ -291,6 +311,10 @@ class _Fitter:
         self.history.append(figures)
         self.done += 1
         return figures
+
+    def _forget(self) -> None:
+        with torch.no_grad():
+            self.network.linears()[0].weight[:, self._untaught] = 0.0
 
     def _fingerprint(self) -> str:
         sizes = f"{len(self.train[0])}+{len(self.held[0])}"

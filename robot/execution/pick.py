@@ -280,11 +280,12 @@ class Picker:
         player, loop = self.player, self.loop
         player.phase = "grasp"
         opening_m = player.state.gripper.opening_m
-        loop.begin(candidate, obj, player.q_sent, opening_m, player.clock.now_s())
+        now = player.clock.now_s()
+        loop.begin(candidate, obj, player.q_sent, opening_m, now, look.height_map)
         self.policy.reset()
         watch = self.watch if obj is not None else None
         if watch is not None and obj is not None:
-            watch.begin(look, obj, player.clock.now_s())
+            watch.begin(look, obj, now)
         while True:
             joints = player.state.joints
             now = player.clock.now_s()
