@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +22,8 @@ from policies.bundle.format import Bundle
 from policies.bundle.manifest import BundleError
 from policies.bundle.verify import verify_bundle
 from policies.demos.dataset import load_demonstrations
-from policies.demos.record import RecordConfig, describe_env, record
+from policies.demos.describe import describe_env
+from policies.demos.record import RecordConfig, record
 from policies.edge.metadata import PolicyMetadata
 from policies.edge.runtime import EdgePolicy, open_session
 from policies.evaluation.returns import bundle_actor, trained_actor
@@ -43,6 +46,12 @@ TINY = [
     "ppo.measure.evaluation_episodes=6",
     "ppo.measure.final_episodes=8",
 ]
+ROOT = Path(__file__).parents[2]
+#: What `pip install '.[train]'` brings and `pip install .` does not.
+TRAIN_EXTRA = {
+    "alembic", "faster_coco_eval", "h5py", "mlflow", "onnx", "onnxscript", "pyarrow",
+    "sqlalchemy", "stable_baselines3", "tensorboard", "torch", "torchvision",
+}  # fmt: skip
 GOAL = "Test/Goal-v0"
 IMPORTS = ["classic_envs"]
 
@@ -213,3 +222,39 @@ def test_a_clone_of_the_pendulum_expert_swings_up(tmp_path: Path) -> None:
     proof = Bundle.load(tmp_path / "bundle").card["proof"]
     assert proof["int8"]["mean_return"] > -250
     assert abs(proof["int8_minus_fp32"]["return"]["difference"]) < 10
+
+
+def test_a_bundle_is_measured_without_what_learns(goal_bundle: Path) -> None:
+    """In a fresh interpreter without the train extra, from the environment to the figures."""
+    program = (
+        "import sys\n"
+        "class Absent:\n"
+        f"    extra = {sorted(TRAIN_EXTRA)!r}\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in self.extra:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from steadyhand.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    call = ["evaluate", "policy", "--env", GOAL, "--import", "classic_envs", "--episodes", "3"]
+    call += ["--workers", "0", "--json"]
+    places = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "policies")])
+
+    def measured(*subject: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program, *call, *subject],
+            env={**os.environ, "PYTHONPATH": places},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    done = measured("--bundle", str(goal_bundle))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["episodes"] == 3
+    # A network of a training does need torch, and says so.
+    done = measured("--policy", str(goal_bundle))
+    assert done.returncode == 2
+    assert "needs torch: pip install 'steadyhand[train]'" in " ".join(done.stderr.split())
