@@ -28,6 +28,7 @@ from policies.edge.metadata import PolicyMetadata
 from policies.edge.runtime import EdgePolicy, open_session
 from policies.evaluation.returns import bundle_actor, trained_actor
 from policies.evaluation.specs import ActorSpec, EnvSpec
+from policies.learning.chunking import ChunkingNetwork, load_network
 from robot.errors import ConfigError, SteadyhandError
 from steadyhand import demos, evaluate, export, train
 from steadyhand.own_env import EnvTrainingConfig, _hold_int8, stages
@@ -258,3 +259,41 @@ def test_a_bundle_is_measured_without_what_learns(goal_bundle: Path) -> None:
     done = measured("--policy", str(goal_bundle))
     assert done.returncode == 2
     assert "needs torch: pip install 'steadyhand[train]'" in " ".join(done.stderr.split())
+
+
+CHUNKS = [
+    "bc.clone.architecture=chunking",
+    "bc.clone.chunking.history=3",
+    "bc.clone.chunking.horizon=4",
+    "bc.clone.chunking.width=32",
+    "bc.clone.chunking.encoder_layers=1",
+    "bc.clone.chunking.feedforward=64",
+]
+
+
+def test_a_chunking_policy_goes_the_same_way(
+    goal_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cloned with cross-validation, exported, verified and measured; PPO says why not."""
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    settings = [*TINY, *CHUNKS, "bc.clone.epochs=15"]
+    given = {"env": GOAL, "import_": IMPORTS, "demos": goal_set, "workers": 0}
+    told = figures_of(capsys, lambda: train.bc(run, set_=settings, folds=2, json=True, **given))[
+        "folds"
+    ]
+    assert told["folds"] == 2 and told["loss_std"] > 0 and len(told["error_mean"]) == 2
+    assert isinstance(load_network(run / "bc" / "network.pt"), ChunkingNetwork)
+    export.export(run, bundle, stage="bc", episodes=10, workers=0)
+    assert [c.name for c in verify_bundle(bundle) if not c.ok] == []
+    where = {"import_": IMPORTS, "episodes": 10, "workers": 0, "json": True}
+    fp32 = figures_of(
+        capsys, lambda: evaluate.policy(GOAL, bundle=bundle, precision="fp32", **where)
+    )
+    own = figures_of(capsys, lambda: evaluate.policy(GOAL, policy=run, **where))
+    assert fp32["mean_return"] == pytest.approx(own["mean_return"], abs=1e-3)
+    assert own["success_rate"] > 0.5
+    with pytest.raises(ConfigError, match="ppo cannot begin from a chunking clone"):
+        train.ppo(tmp_path / "no", set_=settings, **given)
+    with pytest.raises(ConfigError, match="ppo cannot begin from a chunking clone"):
+        train.everything(tmp_path / "no", set_=CHUNKS)
+    assert not (tmp_path / "no").exists()
