@@ -71,6 +71,7 @@ def _register() -> None:
     evaluate_app.command("perception")(evaluate.perception)
     runs_app.command("list")(runs.list_)
     runs_app.command("compare")(runs.compare)
+    runs_app.command("plot")(runs.plot)
     bench_app.command("env")(bench.env)
     bench_app.command("edge")(bench.edge)
     bench_app.command("perception")(bench.perception)

@@ -26,8 +26,8 @@ from policies.evaluation.protocols import EpisodeResult
 from policies.evaluation.rollouts import episode_seeds
 from policies.evaluation.statistics import paired_difference, wilson_interval
 from policies.evaluation.subjects import Subject
+from policies.learning.chunking import Network, recorded_inputs
 from policies.learning.export import Parity, check_parity, export_onnx, policy_metadata
-from policies.learning.network import PolicyNetwork
 from policies.provenance import git_commit, package_versions
 from policies.storage import read_json
 from robot.errors import SteadyhandError
@@ -52,8 +52,8 @@ class Parts:
         scorer: the grasp scorer's file, with its figures beside it; None to leave it out.
     """
 
-    policy: PolicyNetwork
-    clone: PolicyNetwork | None
+    policy: Network
+    clone: Network | None
     demos: Demonstrations
     detector: Path
     frame: RgbdFrame | None
@@ -79,7 +79,7 @@ class PolicyModels:
 
 
 def policy_models(
-    policy: PolicyNetwork, demos: Demonstrations, quantize: QuantizeConfig, seed: int, say: Say
+    policy: Network, demos: Demonstrations, quantize: QuantizeConfig, seed: int, say: Say
 ) -> PolicyModels:
     """Export a policy, prove that it equals torch, and quantize it.
 
@@ -91,7 +91,7 @@ def policy_models(
         say: progress.
     """
     rng = np.random.default_rng(seed)
-    observations = demos.observation
+    observations = recorded_inputs(policy, demos)
     fp32 = export_onnx(policy, policy_metadata(demos.spec, digest(policy.config)))
     parity = check_parity(policy, fp32, observations[:4000], rng)
     say(f"export: fp32 equals torch within {max(parity.recorded, parity.random):.2g}")
@@ -193,7 +193,7 @@ def hold(folder: Path) -> None:
         raise SteadyhandError(f"export: {failed[0].name}: {failed[0].detail}")
 
 
-def same_weights(first: PolicyNetwork, second: PolicyNetwork) -> bool:
+def same_weights(first: Network, second: Network) -> bool:
     """Whether two networks are the same, number for number."""
     a, b = first.state_dict(), second.state_dict()
     return a.keys() == b.keys() and all(bool((a[k] == b[k]).all()) for k in a)

@@ -94,7 +94,7 @@ def quantize_policy(
 
     Args:
         model: the fp32 ONNX model.
-        observations: (N, n_obs) recorded observations.
+        observations: (N, n_obs) recorded observations, or (N, history, n_obs) windows.
         config: how.
 
     Returns:
@@ -108,8 +108,12 @@ def quantize_policy(
     chosen = observations[order[: config.samples]]
     rest = observations[order[config.samples :]]
     graph = onnx.load_from_string(model)
-    layers = [n.name for n in graph.graph.node if n.op_type in ("Gemm", "MatMul")]
-    keep = [layers[0 if end == "first" else -1] for end in config.float_layers]
+    weights = {w.name for w in graph.graph.initializer}
+    products = [n for n in graph.graph.node if n.op_type in ("Gemm", "MatMul")]
+    layers = [n.name for n in products if weights & set(n.input)]
+    # What an attention multiplies are two activations: no weights to make small.
+    keep = [n.name for n in products if n.name not in layers]
+    keep += [layers[0 if end == "first" else -1] for end in config.float_layers]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(model)

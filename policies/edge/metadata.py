@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from policies.edge.chunks import Chunking
 from robot.errors import SteadyhandError
 
 PREFIX = "steadyhand."
 VERSION = 1
 #: Came after the first files were written; such a file means what it always meant.
-_LATER = ("env", "action_low", "action_high")
+_LATER = ("env", "action_low", "action_high", "history", "horizon", "decay")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class PolicyMetadata:
         action_low: what an action of -1 means there, in the environment's own units; empty where
             ``action_scale`` says it.
         action_high: what an action of 1 means.
+        history: observations that the network sees at once; 0 where it sees one and gives one
+            action, without an axis for either.
+        horizon: actions that it gives at once; 0 likewise.
+        decay: how its overlapping chunks are blended; see ``policies.edge.chunks``.
     """
 
     observation_names: tuple[str, ...]
@@ -51,6 +56,16 @@ class PolicyMetadata:
     env: str = ""
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
+    history: int = 0
+    horizon: int = 0
+    decay: float = 0.0
+
+    @property
+    def chunking(self) -> Chunking | None:
+        """How its chunks become actions; None where it gives one action at a time."""
+        if not self.history and not self.horizon:
+            return None
+        return Chunking(self.history, self.horizon, self.decay)
 
     def props(self) -> dict[str, str]:
         """As ``metadata_props``: every value is JSON."""

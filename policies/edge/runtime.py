@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from policies.edge.chunks import ChunkMemory
 from policies.edge.metadata import PolicyMetadata, robot_observation
 from robot.errors import SafetyError, SteadyhandError
 
@@ -82,10 +83,16 @@ class EdgePolicy:
         self._rows = None if rows == tuple(range(len(names))) else np.array(rows, dtype=np.intp)
         self._made = (len(names),)
         n_obs, n_act = len(self.metadata.observation_names), len(self.metadata.action_names)
-        _check_shapes(self._session, n_obs, n_act, self._name)
-        self._input = np.zeros((1, n_obs), dtype=np.float32)
+        chunking = self.metadata.chunking
+        shape_in: tuple[int, ...] = (n_obs,)
+        shape_out: tuple[int, ...] = (n_act,)
+        if chunking is not None:
+            shape_in, shape_out = (chunking.history, n_obs), (chunking.horizon, n_act)
+        _check_shapes(self._session, shape_in, shape_out, self._name)
+        self._memory = None if chunking is None else ChunkMemory(chunking, n_obs, n_act)
+        self._input = np.zeros((1, *shape_in), dtype=np.float32)
         self._row = self._input[0]
-        self._output = np.zeros((1, n_act), dtype=np.float32)
+        self._output = np.zeros((1, *shape_out), dtype=np.float32)
         self._result = self._output[0]
         self._binding = self._session.io_binding()
         self._held = (
@@ -96,7 +103,8 @@ class EdgePolicy:
         self._binding.bind_ortvalue_output("action", self._held[1])
         self._shape = (n_obs,)
         for _ in range(3):  # warm-up: the first runs allocate and plan
-            self.act(self._row)
+            self.act(np.zeros(n_obs, dtype=np.float32))
+        self.reset()
 
     @property
     def observation_size(self) -> int:
@@ -106,10 +114,12 @@ class EdgePolicy:
     @property
     def action_size(self) -> int:
         """Numbers in an action."""
-        return int(self._result.shape[0])
+        return int(self._result.shape[-1])
 
     def reset(self) -> None:
-        """The policy has no memory; there is nothing to forget."""
+        """Forget the previous episode, where the policy has a memory at all."""
+        if self._memory is not None:
+            self._memory.reset()
 
     def act(self, observation: Floats) -> Floats:
         """(n_obs,) float32 to (n_act,) float32 in [-1, 1].
@@ -133,9 +143,9 @@ class EdgePolicy:
             bad = np.flatnonzero(~np.isfinite(observation))
             where = self.metadata.observation_names[int(bad[0])] if bad.size else "a huge number"
             raise SafetyError(f"{self._name}: the observation is not finite at {where!r}")
-        self._row[:] = observation
+        self._row[:] = observation if self._memory is None else self._memory.see(observation)
         self._session.run_with_iobinding(self._binding)
-        return self._result.copy()
+        return self._result.copy() if self._memory is None else self._memory.blend(self._result)
 
 
 def _model(source: Bundle | Path | str, precision: str) -> tuple[bytes, str]:
@@ -151,17 +161,18 @@ def _model(source: Bundle | Path | str, precision: str) -> tuple[bytes, str]:
     return source.model(role), f"{source.root.name}/{role}"
 
 
-def _check_shapes(session: ort.InferenceSession, n_obs: int, n_act: int, name: str) -> None:
+def _check_shapes(
+    session: ort.InferenceSession, taken: tuple[int, ...], given: tuple[int, ...], name: str
+) -> None:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if [i.name for i in inputs] != ["observation"] or [o.name for o in outputs] != ["action"]:
         raise SteadyhandError(
             f"{name}: expected one input 'observation' and one output 'action', got "
             f"{[i.name for i in inputs]} and {[o.name for o in outputs]}"
         )
-    for value, size in ((inputs[0], n_obs), (outputs[0], n_act)):
-        fits = len(value.shape) == 2 and value.shape[1] == size and value.type == "tensor(float)"
-        if not fits:
+    for value, shape in ((inputs[0], taken), (outputs[0], given)):
+        if tuple(value.shape[1:]) != shape or value.type != "tensor(float)":
             raise SteadyhandError(
                 f"{name}: {value.name} is {value.type} {value.shape}, "
-                f"expected float [batch, {size}]"
+                f"expected float [batch, {', '.join(map(str, shape))}]"
             )

@@ -38,6 +38,7 @@ VERBS = (
     "evaluate perception",
     "runs list",
     "runs compare",
+    "runs plot",
     "bench env",
     "bench edge",
     "bench perception",
