@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import find
-from policies.edge.runtime import open_session
+from perception.session import open_session
 from robot.errors import SteadyhandError
 from robot.limits import load_limits
 

@@ -21,8 +21,8 @@ from onnxruntime.quantization import (
 )
 
 from configs.load import bounded
+from perception.session import open_session
 from policies.edge.metadata import PolicyMetadata
-from policies.edge.runtime import open_session
 from robot.errors import SteadyhandError
 
 _METHODS = {

@@ -12,9 +12,9 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from perception.session import open_session
 from policies.demos.layout import DemoSpec
 from policies.edge.metadata import PolicyMetadata
-from policies.edge.runtime import open_session
 from policies.learning.network import PolicyNetwork
 from policies.provenance import git_commit
 from robot.errors import SteadyhandError

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
-from robot.execution.action import DEFAULT_SCALE, ActionScale, to_twist
+from robot.execution.action import DEFAULT_SCALE, TICK_S, ActionScale, to_twist
 from robot.execution.gripper import GripperConfig, GripperController
 from robot.execution.servo import CartesianServo, ServoConfig
 from robot.geometry import yaw_between
@@ -25,10 +25,6 @@ from robot.observation import Target, observe
 from robot.types import GraspCandidate, GripperCommand, GripperState, ObjectState, Pose
 
 Array = NDArray[np.float64]
-
-TICK_S = 1.0 / 240.0
-TICKS = 12
-"""Control ticks (240 Hz) of one policy step (20 Hz)."""
 
 
 @dataclass(frozen=True)

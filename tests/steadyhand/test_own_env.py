@@ -16,13 +16,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "policies"))
 from classic_envs import PendulumExpert  # noqa: F401 (registers the small environments)
 
 from configs.load import find, load
+from perception.session import open_session
 from policies.bundle.format import Bundle
 from policies.bundle.manifest import BundleError
 from policies.bundle.verify import verify_bundle
 from policies.demos.dataset import load_demonstrations
 from policies.demos.record import RecordConfig, describe_env, record
 from policies.edge.metadata import PolicyMetadata
-from policies.edge.runtime import EdgePolicy, open_session
+from policies.edge.runtime import EdgePolicy
 from policies.evaluation.returns import bundle_actor, trained_actor
 from policies.evaluation.specs import ActorSpec, EnvSpec
 from robot.errors import ConfigError, SteadyhandError
