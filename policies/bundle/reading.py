@@ -55,7 +55,8 @@ def read_files(root: Path, manifest: Manifest) -> dict[str, bytes]:
         if found.is_symlink():
             raise BundleError(f"{root}: {path} is a link; a bundle holds plain files only")
         if path not in (folders if found.is_dir() else allowed):
-            raise BundleError(f"{root}: {path!r:.200} is not listed in {NAME}; remove it")
+            shown = path.encode("unicode_escape").decode()[:200]
+            raise BundleError(f"{root}: {shown} is not listed in {NAME}; remove it")
     out: dict[str, bytes] = {}
     for path, entry in manifest.files.items():
         try:

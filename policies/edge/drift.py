@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
+from perception.session import open_session
 from policies.bundle.format import Bundle
+from policies.edge.metadata import PolicyMetadata
 from policies.edge.novelty import Novelty
 from policies.edge.runtime import ROLES, EdgePolicy
 from robot.errors import SteadyhandError
@@ -107,7 +109,8 @@ def drift(
         SteadyhandError: the bundle has no reference, or the sizes differ.
     """
     config = config or DriftConfig()
-    reference = bundle.reference().get(f"{ROLES[precision]}/in/observation")
+    # That of the int8 policy: the other's holds random observations besides.
+    reference = bundle.reference().get("policy/in/observation")
     if reference is None:
         raise SteadyhandError(f"{bundle.root}: its reference holds no observations to compare with")
     if observations.ndim != 2 or observations.shape[1] != reference.shape[1]:
@@ -155,8 +158,6 @@ def drift(
 
 
 def _policy(bundle: Bundle, precision: str) -> EdgePolicy:
-    from perception.session import open_session
-    from policies.edge.metadata import PolicyMetadata
 
     model = bundle.model(ROLES[precision])
     props = open_session(model, precision).get_modelmeta().custom_metadata_map

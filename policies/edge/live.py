@@ -60,7 +60,7 @@ class Models:
             OnnxDetector(bundle.model("detector"), session) if bundle.has("detector") else None
         )
         scorer = OnnxGraspScorer(bundle.model("scorer"), session) if bundle.has("scorer") else None
-        recorded = bundle.reference().get(f"{role}/in/observation")
+        recorded = bundle.reference().get("policy/in/observation")
         digest = bundle.manifest.files[bundle.manifest.roles[role]].sha256[:12]
         return cls(
             f"{bundle.root.name}:{digest}",

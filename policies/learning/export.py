@@ -111,6 +111,21 @@ def set_props(model: onnx.ModelProto, metadata: PolicyMetadata) -> None:
     onnx.helper.set_model_props(model, metadata.props())
 
 
+def random_observations(
+    network: PolicyNetwork, rng: np.random.Generator, count: int
+) -> NDArray[np.float32]:
+    """(count, n_obs) within, around and far outside of what the network was normalized for."""
+    mean, std = (t.numpy() for t in (network.normalizer.mean, network.normalizer.std))
+    scale = std * rng.choice([1.0, 3.0, 100.0], size=(count, 1))
+    return (rng.normal(size=(count, len(mean))) * scale + mean).astype(np.float32)
+
+
+def in_torch(network: PolicyNetwork, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, n_act) what torch gives."""
+    with torch.no_grad():
+        return np.asarray(network(torch.from_numpy(observations)).numpy(), np.float32)
+
+
 def check_parity(
     network: PolicyNetwork,
     model: bytes,
@@ -134,14 +149,9 @@ def check_parity(
 
     def difference(x: NDArray[np.float32]) -> float:
         ours: Any = session.run(None, {"observation": x})[0]
-        with torch.no_grad():
-            theirs = network(torch.from_numpy(x)).numpy()
-        return float(np.abs(ours - theirs).max())
+        return float(np.abs(ours - in_torch(network, x)).max())
 
-    mean, std = (t.numpy() for t in (network.normalizer.mean, network.normalizer.std))
-    scale = std * rng.choice([1.0, 3.0, 100.0], size=(1000, 1))
-    noise = rng.normal(size=(1000, len(mean))) * scale + mean
-    random = noise.astype(np.float32)
+    random = random_observations(network, rng, 1000)
     recorded = max(
         difference(np.ascontiguousarray(observations[:size]))
         for size in (1, 2, 7, 64, len(observations))

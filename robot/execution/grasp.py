@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from configs.load import bounded
 from robot.execution.action import DEFAULT_SCALE, TICK_S, ActionScale, to_twist
+from robot.execution.action import TICKS as TICKS  # for who plays a policy's step
 from robot.execution.gripper import GripperConfig, GripperController
 from robot.execution.servo import CartesianServo, ServoConfig
 from robot.geometry import yaw_between

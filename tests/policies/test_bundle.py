@@ -201,7 +201,7 @@ def test_verify_finds_another_model_behind_good_digests(bundle: Path) -> None:
     other = content(seed=5)["models"]
     _replace(bundle, "models/policy_fp32.onnx", other["policy_fp32"])
     failed = {c.name: c.detail for c in verify_bundle(bundle) if not c.ok}
-    assert set(failed) == {"policy_fp32 reference"}
+    assert set(failed) == {"policy_fp32 reference", "int8 error"}
     assert "differs from the reference" in failed["policy_fp32 reference"]
 
 
