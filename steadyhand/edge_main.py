@@ -86,7 +86,7 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     rows = [np.ascontiguousarray(r) for r in reference["policy/in/observation"]]
     out = live.policy.act(rows[0])
     result: dict[str, Any] = {"bundle": str(bundle.root)}
-    calls = [lambda row=row: live.policy.act(row, out) for row in rows]  # type: ignore[misc]
+    calls = [lambda row=row: live.policy.act(row, out) for row in rows]
     result["policy_us"] = _times([calls[i % len(calls)] for i in range(arguments.calls)], 1e3)
     detector = live.models.detector
     if detector is not None:

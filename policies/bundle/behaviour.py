@@ -85,7 +85,7 @@ def nan_rows(session: Any, observation: NDArray[np.float32], role: str) -> str:
     """
     own = False
     for at in (0, observation.shape[1] - 1):
-        bad = observation[:3].copy()
+        bad = np.resize(observation, (3, observation.shape[1]))
         bad[1, at] = np.nan
         action = np.asarray(session.run(["action"], {"observation": bad})[0])
         own = bool(np.isnan(action[1]).all())

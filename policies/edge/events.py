@@ -9,11 +9,11 @@ from typing import Any, TextIO
 LOG = logging.getLogger("steadyhand.edge")
 
 
-def tell(event: str, level: int = logging.INFO, **facts: Any) -> None:
+def tell(event: str, **facts: Any) -> None:
     """Log an event with its facts; a plain handler shows them as text."""
-    if LOG.isEnabledFor(level):
+    if LOG.isEnabledFor(logging.INFO):
         shown = " ".join(f"{k}={v}" for k, v in facts.items())
-        LOG.log(level, "%s %s", event, shown, extra={"event": event, "facts": facts})
+        LOG.info("%s %s", event, shown, extra={"event": event, "facts": facts})
 
 
 class JsonLines(logging.Formatter):

@@ -29,7 +29,7 @@ class MeteredLog(RunLog):
         """One control tick."""
         self._metrics.verdict(int(verdict.level))
         if verdict.level != self.last_verdict.level:
-            tell("verdict", level=verdict.level.name.lower(), reason=verdict.reason)
+            tell("verdict", verdict=verdict.level.name.lower(), reason=verdict.reason)
         super().state(stamp_s, state, q_command, verdict, phase, **more)
 
     def pick(self, result: PickResult, class_name: str = "", stamp_s: float | None = None) -> None:

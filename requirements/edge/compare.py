@@ -1,7 +1,7 @@
 """What a bundle's models give on one machine, and how two machines differ.
 
-    compare.py record FILE.npz           run the shipped bundle's models on its reference inputs
-    compare.py compare A.npz B.npz       one JSON object; exit code 1 where they differ too much
+compare.py record FILE.npz           run the shipped bundle's models on its reference inputs
+compare.py compare A.npz B.npz       one JSON object; exit code 1 where they differ too much
 """
 
 from __future__ import annotations

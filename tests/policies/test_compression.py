@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from configs.load import find
 from perception.session import open_session
+from policies.bundle.format import Bundle
 from policies.bundle.verify import verify_bundle
 from policies.compression.fit import error, fit
 from policies.compression.frontier import Point, choice, front, markdown, plot
@@ -293,3 +295,53 @@ def test_the_choice_follows_its_rule() -> None:
 
     root = ElementTree.fromstring(picture)
     assert len(root.findall(".//{http://www.w3.org/2000/svg}circle")) == len(points)
+
+
+def test_compress_writes_a_bundle_that_verifies(
+    capsys: pytest.CaptureFixture[str],
+    reach_root: Path,
+    reach_demos: Demonstrations,
+    tmp_path: Path,
+) -> None:
+    from steadyhand.cli import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main([str(a) for a in arguments])
+        done = capsys.readouterr()
+        return int(left.value.code or 0), done.out, done.err
+
+    run = tmp_path / "run"
+    (run / "bc").mkdir(parents=True)
+    (run / "demos").symlink_to(reach_root)
+    torch.manual_seed(0)
+    x = reach_demos.observation
+    PolicyNetwork(NetworkConfig(hidden=(32, 32)), x.mean(0), x.std(0), 2).save(
+        run / "bc" / "network.pt"
+    )
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(
+        "about: a small one\nsteps:\n"
+        "  - prune: {share: 0.5, rounds: 1, fit: {epochs: 1}}\n"
+        "  - qat: {float_layers: [], fit: {epochs: 1}, max_mean_error: 0.5}\n"
+    )
+    code, out, err = call("compress", run, "--recipe", recipe, "--json")
+    assert code == 0, err
+    made = json.loads(out)
+    assert made["acts"] == "int8" and [s["step"] for s in made["steps"]] == ["prune", "qat"]
+    assert [c for c in verify_bundle(Path(made["bundle"])) if not c.ok] == []
+    card = Bundle.load(made["bundle"]).card
+    assert card["recipe"]["about"] == "a small one"
+    assert card["steps"][0]["parameters"] < sum(
+        p.numel() for p in PolicyNetwork.load(run / "bc" / "network.pt").parameters()
+    )
+    for arguments, words in (
+        ((tmp_path,), "holds no trained policy"),
+        ((run,), "name a recipe"),
+        ((run, "--recipe", "nonsense"), "no configuration 'nonsense'"),
+        ((run, "--sweep", "--set", "episodes=x"), "episodes"),
+    ):
+        code, _, err = call("compress", *arguments)
+        assert code == 2 and words in err, err
+    code, _, err = call("compress", run, "--sweep", "--recipe", recipe)
+    assert code == 2 and "measures grasps" in err
