@@ -38,7 +38,10 @@ def _register() -> None:
     from steadyhand import (
         adapt,
         bench,
+        canary,
+        compress,
         demos,
+        drift,
         evaluate,
         export,
         look,
@@ -55,6 +58,9 @@ def _register() -> None:
     app.command("scenes")(scenes.scenes)
     app.command("export")(export.export)
     app.command("verify")(verify.verify)
+    app.command("compress")(compress.compress)
+    app.command("canary")(canary.canary)
+    app.command("drift")(drift.drift)
     demos_app.command("record")(demos.record)
     demos_app.command("teleop")(teleop.teleop)
     demos_app.command("info")(demos.info)

@@ -176,7 +176,7 @@ def pack_env(
             limits_yaml=None,
             card=card,
             card_text=card_markdown(card, f"Steadyhand bundle: {env.id}"),
-            reference=record_reference(made.models, made.inputs),
+            reference=record_reference(made.models, made.inputs, made.expected),
             created_from={
                 "env": env.id,
                 "git_commit": git_commit(),

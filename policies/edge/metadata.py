@@ -144,8 +144,7 @@ class PolicyMetadata:
         Raises:
             SteadyhandError: names the first that differs.
         """
-        from robot.execution.action import ACTION, DEFAULT_SCALE
-        from robot.execution.grasp import TICKS
+        from robot.execution.action import ACTION, DEFAULT_SCALE, TICKS
 
         scale = {key: float(value) for key, value in asdict(DEFAULT_SCALE).items()}
         ratio = self.control_rate_hz / self.policy_rate_hz

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from perception.session import SessionConfig, open_session
 from policies.edge.chunks import ChunkMemory
 from policies.edge.metadata import PolicyMetadata, robot_observation
 from robot.errors import SafetyError, SteadyhandError
@@ -23,29 +24,12 @@ Floats = NDArray[np.float32]
 ROLES = {"int8": "policy", "fp32": "policy_fp32"}
 
 
-def open_session(model: bytes, name: str, threads: int = 1) -> ort.InferenceSession:
-    """An ONNX Runtime session from a model in memory.
-
-    Raises:
-        SteadyhandError: ``model`` is no ONNX model that this runtime can run.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # A spinning pool would take the core from the control loop between two actions.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a dozen kinds of its own
-        line = str(error).splitlines()[0]
-        raise SteadyhandError(f"{name}: is not a model that runs here: {line}") from error
-
-
 class EdgePolicy:
     """The shipped policy; implements ``robot.interface.Policy``.
 
-    Input and output are bound once to memory that stays; ``act`` copies one vector in and one out.
+    Input and output are bound once to memory that stays; ``act`` copies one vector in and one out,
+    and makes no array where it is given one for the action. The memory is the policy's own: one
+    thread at a time.
 
     A NaN in an observation comes out of the network as NaN in every number of the action (the
     clip passes it on), and infinity would be clipped to a plausible action. Neither may reach a
@@ -54,7 +38,7 @@ class EdgePolicy:
     Args:
         source: a ``Bundle``, a bundle's folder, or one ``.onnx`` file.
         precision: which of a bundle's policies, "int8" or "fp32".
-        threads: of the session.
+        session: on what it runs; one thread of the processor if left out.
         names: the names of the observations that will be given; those of ``robot.observation``
             when left out, and then actions, scale, rates and frames are checked too. A policy made
             for others is refused.
@@ -65,7 +49,7 @@ class EdgePolicy:
         self,
         source: Bundle | Path | str,
         precision: str = "int8",
-        threads: int = 1,
+        session: SessionConfig | None = None,
         *,
         names: Sequence[str] | None = None,
         units: Sequence[str] = (),
@@ -73,7 +57,7 @@ class EdgePolicy:
         if precision not in ROLES:
             raise SteadyhandError(f"precision: expected one of {sorted(ROLES)}, got {precision!r}")
         model, self._name = _model(source, precision)
-        self._session = open_session(model, self._name, threads)
+        self._session = open_session(model, self._name, session)
         props = self._session.get_modelmeta().custom_metadata_map
         self.metadata = PolicyMetadata.from_props(props, self._name)
         if names is None:
@@ -121,10 +105,14 @@ class EdgePolicy:
         if self._memory is not None:
             self._memory.reset()
 
-    def act(self, observation: Floats) -> Floats:
+    def act(self, observation: Floats, out: Floats | None = None) -> Floats:
         """(n_obs,) float32 to (n_act,) float32 in [-1, 1].
 
         Where the policy sees less than this robot makes, the robot's whole observation will do.
+
+        Args:
+            observation: (n_obs,) float32.
+            out: (n_act,) float32 that takes the action; a fresh array if left out.
 
         Raises:
             SafetyError: what the policy sees of it holds NaN or infinity.
@@ -145,7 +133,11 @@ class EdgePolicy:
             raise SafetyError(f"{self._name}: the observation is not finite at {where!r}")
         self._row[:] = observation if self._memory is None else self._memory.see(observation)
         self._session.run_with_iobinding(self._binding)
-        return self._result.copy() if self._memory is None else self._memory.blend(self._result)
+        action = self._result if self._memory is None else self._memory.blend(self._result)
+        if out is None:
+            return action.copy()
+        out[:] = action
+        return out
 
 
 def _model(source: Bundle | Path | str, precision: str) -> tuple[bytes, str]:

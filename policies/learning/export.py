@@ -12,9 +12,9 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from perception.session import open_session
 from policies.demos.spec import DemoSpec
 from policies.edge.metadata import PolicyMetadata
-from policies.edge.runtime import open_session
 from policies.learning.chunking import Network
 from policies.learning.network import PolicyNetwork
 from policies.provenance import git_commit
@@ -117,6 +117,21 @@ def set_props(model: onnx.ModelProto, metadata: PolicyMetadata) -> None:
     onnx.helper.set_model_props(model, metadata.props())
 
 
+def random_observations(
+    network: Network, rng: np.random.Generator, count: int, window: tuple[int, ...] = ()
+) -> NDArray[np.float32]:
+    """(count, *window, n_obs) within, around and far outside of what it was normalized for."""
+    mean, std = (t.numpy() for t in (network.normalizer.mean, network.normalizer.std))
+    scale = std * rng.choice([1.0, 3.0, 100.0], size=(count, *(1 for _ in window), 1))
+    return (rng.normal(size=(count, *window, len(mean))) * scale + mean).astype(np.float32)
+
+
+def in_torch(network: Network, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, n_act) what torch gives."""
+    with torch.no_grad():
+        return np.asarray(network(torch.from_numpy(observations)).numpy(), np.float32)
+
+
 def check_parity(
     network: Network,
     model: bytes,
@@ -140,15 +155,9 @@ def check_parity(
 
     def difference(x: NDArray[np.float32]) -> float:
         ours: Any = session.run(None, {"observation": x})[0]
-        with torch.no_grad():
-            theirs = network(torch.from_numpy(x)).numpy()
-        return float(np.abs(ours - theirs).max())
+        return float(np.abs(ours - in_torch(network, x)).max())
 
-    mean, std = (t.numpy() for t in (network.normalizer.mean, network.normalizer.std))
-    inner = observations.shape[1:]
-    scale = std * rng.choice([1.0, 3.0, 100.0], size=(1000, *(1 for _ in inner)))
-    noise = rng.normal(size=(1000, *inner)) * scale + mean
-    random = noise.astype(np.float32)
+    random = random_observations(network, rng, 1000, observations.shape[1:-1])
     recorded = max(
         difference(np.ascontiguousarray(observations[:size]))
         for size in (1, 2, 7, 64, len(observations))

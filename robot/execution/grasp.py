@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
-from robot.execution.action import DEFAULT_SCALE, ActionScale, to_twist
+from robot.execution.action import DEFAULT_SCALE, TICK_S, ActionScale, to_twist
+from robot.execution.action import TICKS as TICKS  # for who plays a policy's step
 from robot.execution.gripper import GripperConfig, GripperController
 from robot.execution.servo import CartesianServo, ServoConfig
 from robot.geometry import yaw_between
@@ -32,10 +33,6 @@ from robot.types import (
 )
 
 Array = NDArray[np.float64]
-
-TICK_S = 1.0 / 240.0
-TICKS = 12
-"""Control ticks (240 Hz) of one policy step (20 Hz)."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "policies"))
 from classic_envs import PendulumExpert  # noqa: F401 (registers the small environments)
 
 from configs.load import find, load
+from perception.session import open_session
 from policies.bundle.format import Bundle
 from policies.bundle.manifest import BundleError
 from policies.bundle.verify import verify_bundle
@@ -25,7 +26,7 @@ from policies.demos.dataset import load_demonstrations
 from policies.demos.describe import describe_env
 from policies.demos.record import RecordConfig, record
 from policies.edge.metadata import PolicyMetadata
-from policies.edge.runtime import EdgePolicy, open_session
+from policies.edge.runtime import EdgePolicy
 from policies.evaluation.returns import bundle_actor, trained_actor
 from policies.evaluation.specs import ActorSpec, EnvSpec
 from policies.learning.chunking import ChunkingNetwork, load_network
