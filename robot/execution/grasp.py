@@ -153,6 +153,12 @@ class GraspLoop:
         """Whether the policy has told the fingers to close on something."""
         return self.commanded_opening_m < self.target.candidate.opening_m - 0.01
 
+    @property
+    def above_grasp_m(self) -> float:
+        """How far the hand is from the grasp, back along the approach, at the last observation."""
+        here = self._X_world_tool[:3, 3]
+        return -float(self.target.rotation[:, 2] @ (here - self.target.position_m))
+
     def feel(self, readings: Sequence[tuple[float, float]]) -> GripperState:
         """Take in the fingers' readings, (opening m, force N), of one or more control ticks."""
         self.gripper_state = self.gripper.update(readings, self.commanded_opening_m)

@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
-from robot.errors import PlanningError, SafetyError
+from robot.errors import PlanningError
+from robot.execution.acting import Acted
 from robot.execution.closer import look_closer
-from robot.execution.grasp import TICKS, GraspLoop, Outcome
-from robot.execution.player import Player
-from robot.interface import GraspScorer, Perception, Policy, Watch
+from robot.execution.grasp import GraspLoop, Outcome
+from robot.execution.states import PickState
+from robot.interface import Clock, GraspScorer, Perception
 from robot.limits import RobotLimits
 from robot.planning.collision import CollisionChecker
 from robot.planning.grasps import GraspPlanner
@@ -28,9 +30,47 @@ from robot.planning.paths import PathPlanner
 from robot.planning.placing import PlacePlanner, TrayConfig
 from robot.planning.ranking import GraspRanking, Refusal, Refusals
 from robot.planning.reach import reachable
-from robot.types import GraspCandidate, Look, ObjectState, PickResult, Pose, Trajectory
+from robot.loop.log import RunLog
+from robot.types import (
+    GraspCandidate,
+    Look,
+    ObjectState,
+    PickResult,
+    Pose,
+    RobotState,
+    Trajectory,
+)
 
 Array = NDArray[np.float64]
+
+
+class Arm(Protocol):
+    """What moves: a ``Player`` in this process, or one behind actions in another."""
+
+    clock: Clock
+    log: RunLog | None
+    phase: str
+    state: RobotState
+    q_sent: Array
+
+    def sync(self) -> None:
+        """Go on from where the robot stands."""
+
+    def play(self, trajectory: Trajectory) -> None:
+        """Follow a trajectory."""
+
+    def hold(self, seconds: float) -> None:
+        """Stand still."""
+
+    def open(self, opening_m: float) -> None:
+        """Tell the gripper a new opening."""
+
+
+class Hand(Protocol):
+    """Who does the policy's part: an ``Acting`` in this process, or one in another."""
+
+    def act(self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None) -> Acted:
+        """The whole part, from the pre-grasp until the outcome is known."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +92,7 @@ class PickConfig:
 
 @dataclass(slots=True)
 class GraspAttempt:
-    """What was tried, and how it stands."""
+    """What was tried, and how it stands; ``late`` is the state that took too long."""
 
     outcome: str
     candidate: GraspCandidate | None = None
@@ -60,6 +100,7 @@ class GraspAttempt:
     reasons: list[str] = field(default_factory=list)
     refused: Refusals = field(default_factory=Refusals)
     started_s: float = 0.0
+    late: PickState | None = None
 
     @property
     def held(self) -> bool:
@@ -72,36 +113,33 @@ class Picker:
 
     Args:
         limits: of the arm.
-        player: sends ticks.
-        loop: the policy's part.
+        player: moves.
+        loop: knows the arm and the fingers.
         perception: looks.
-        policy: acts in the policy's part.
+        acting: does the policy's part.
         planner: proposes candidates.
         config: see :class:`PickConfig`.
         scorer: rates candidates, where there is one; else the planner's own order stands.
-        watch: sees the object anew while the policy acts; without one the look has to do.
         seed: of the planners' choices.
     """
 
     def __init__(
         self,
         limits: RobotLimits,
-        player: Player,
+        player: Arm,
         loop: GraspLoop,
         perception: Perception,
-        policy: Policy,
+        acting: Hand,
         planner: GraspPlanner | None = None,
         config: PickConfig | None = None,
         scorer: GraspScorer | None = None,
-        watch: Watch | None = None,
         seed: int = 0,
     ) -> None:
         self.limits = limits
         self.player = player
         self.loop = loop
         self.perception = perception
-        self.policy = policy
-        self.watch = watch
+        self.acting = acting
         #: What happens to a candidate on its way to the hand, to measure what mistakes cost.
         self.misjudge: Callable[[GraspCandidate], GraspCandidate] | None = None
         self.config = config or PickConfig()
@@ -178,8 +216,9 @@ class Picker:
             self.player.phase = "approach"
             self.player.open(chosen.opening_m)
             self.player.play(path)
-            attempt.outcome = self._policy_part(chosen, attempt.obj, look).value
-            attempt.candidate, attempt.obj = self.loop.target.candidate, self.loop.target.obj
+            acted = self.acting.act(chosen, attempt.obj, look)
+            attempt.outcome, attempt.late = acted.outcome.value, acted.trouble
+            attempt.candidate, attempt.obj = acted.candidate, acted.obj
             if not attempt.held:
                 attempt.reasons = [self._why(attempt, chosen)]
                 self._remember(chosen)
@@ -273,41 +312,6 @@ class Picker:
         self.checker.set_hand(opening_m)
         return self.paths.to_joints(self.player.q_sent, q)
 
-    def _policy_part(
-        self, candidate: GraspCandidate, obj: ObjectState | None, look: Look
-    ) -> Outcome:
-        """Let the policy act until the outcome is known."""
-        player, loop = self.player, self.loop
-        player.phase = "grasp"
-        opening_m = player.state.gripper.opening_m
-        loop.begin(candidate, obj, player.q_sent, opening_m, player.clock.now_s())
-        self.policy.reset()
-        watch = self.watch if obj is not None else None
-        if watch is not None and obj is not None:
-            watch.begin(look, obj, player.clock.now_s())
-        while True:
-            joints = player.state.joints
-            now = player.clock.now_s()
-            if watch is not None and (seen := watch.read(now)) is not None:
-                loop.track(seen)
-            observation = loop.observe(joints.position_rad, joints.velocity_rad_s, now)
-            outcome = loop.outcome(now)
-            if outcome is not Outcome.RUNNING:
-                self._brake()
-                return outcome
-            try:
-                action = self.policy.act(observation)
-            except SafetyError as error:
-                player.stop(str(error))
-                raise
-            if player.log is not None:
-                player.log.policy(observation, action)
-            player.command_gripper(loop.act(action))
-            for _ in range(TICKS):
-                q, qd = loop.references(1)
-                if player.tick(q[0], qd[0]).level:
-                    loop.servo.follow(player.q_sent)
-
     def _why(self, attempt: GraspAttempt, candidate: GraspCandidate) -> str:
         """For a person: how the policy's part failed."""
         grip = self.player.state.gripper
@@ -322,16 +326,6 @@ class Picker:
             ),
         }.get(attempt.outcome, attempt.outcome)
         return f"grasp of {candidate.width_m:.3f} m at ({x:.2f}, {y:.2f}, {z:.2f}) m: {what}"
-
-    def _brake(self) -> None:
-        """Come to rest after the policy's last action, within the servo's acceleration."""
-        self.loop.brake()
-        for _ in range(120):
-            if not self.loop.moving:
-                return
-            q, qd = self.loop.references(1)
-            if self.player.tick(q[0], qd[0]).level:
-                self.loop.servo.follow(self.player.q_sent)
 
     def _set_scene(self, look: Look | None, held: GraspCandidate | None) -> None:
         cleared: list[Box] = []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,9 +26,17 @@ Array = NDArray[np.float64]
 
 TICK_S = 1.0 / 240.0
 
+T = TypeVar("T")
+Motion = Generator[tuple[Array, Array], SafetyVerdict, T]
+"""A motion asks for one tick's joints (n,) rad and rad/s after the other, gets the verdict on
+each, and returns how it ended. Whoever drives it decides when the next tick is due."""
+
 
 class Player:
     """One control tick after the other: judge, send, wait, read.
+
+    A caller that may block calls ``run``, ``play``, ``hold`` and ``tick``. A loop that has its own
+    pace drives a :data:`Motion` itself, with ``command`` and ``advance`` for each tick.
 
     Args:
         robot: is commanded.
@@ -56,6 +67,7 @@ class Player:
         """Read the robot and go on from where it stands, at rest."""
         self.state: RobotState = self.robot.read()
         self.q_sent: Array = self.state.joints.position_rad.copy()
+        self.qd_sent: Array = np.zeros_like(self.q_sent)
         self.supervisor.reset(self.q_sent)
 
     def tick(self, q: Array, qd: Array) -> SafetyVerdict:
@@ -64,10 +76,16 @@ class Player:
         Raises:
             SafetyError: the supervisor halted; the robot was told to stop.
         """
+        verdict = self.command(q, qd)
+        self.advance()
+        return verdict
+
+    def command(self, q: Array, qd: Array) -> SafetyVerdict:
+        """The first half of a tick: judge and send; raises as ``tick`` does."""
         now = self.clock.now_s()
         qs, qds, verdict = self.supervisor.filter(self.state, q[None], qd[None], now)
         self.robot.send(JointCommand(qs[0], qds[0]), self.gripper)
-        self.q_sent = qs[0]
+        self.q_sent, self.qd_sent = qs[0], qds[0]
         if self.log is not None:
             self.log.state(
                 now,
@@ -84,14 +102,35 @@ class Player:
         if verdict.level is VerdictLevel.HALT:
             self.robot.stop()
             raise SafetyError(f"halted: {verdict.reason}")
-        self.clock.sleep_until(now + TICK_S)
+        return verdict
+
+    def advance(self) -> None:
+        """The second half: wait for the next tick, read the robot, feel the fingers."""
+        self.clock.sleep_until(self.clock.now_s() + TICK_S)
         self.state = self.robot.read()
         grip = self.state.gripper
         self.loop.feel([(grip.opening_m, grip.force_n)])
-        return verdict
+
+    def run(self, motion: Motion[T]) -> T:
+        """Drive a motion to its end, tick by tick; raises as ``tick`` does."""
+        try:
+            wanted = next(motion)
+            while True:
+                wanted = motion.send(self.tick(*wanted))
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
     def play(self, trajectory: Trajectory) -> None:
         """Follow a trajectory; where the supervisor slows it, its time runs slower."""
+        self.run(self.playing(trajectory))
+
+    def hold(self, seconds: float) -> None:
+        """Stand still where the last command was."""
+        self.run(self.holding(seconds))
+
+    def playing(self, trajectory: Trajectory) -> Motion[None]:
+        """The motion along a trajectory, until the arm has come to rest at its end."""
         time_s = trajectory.time_s
         if len(time_s) < 2:
             return
@@ -102,7 +141,7 @@ class Player:
             k = min(int(np.searchsorted(time_s, at, side="right")), len(time_s) - 1)
             share = (at - time_s[k - 1]) / (time_s[k] - time_s[k - 1])
             q, v = trajectory.position_rad, trajectory.velocity_rad_s
-            verdict = self.tick(
+            verdict = yield (
                 q[k - 1] + share * (q[k] - q[k - 1]),
                 scale * (v[k - 1] + share * (v[k] - v[k - 1])),
             )
@@ -113,13 +152,13 @@ class Player:
                 np.abs(self.state.joints.velocity_rad_s).max() < 0.01
             ):
                 break
-            self.tick(goal, rest)
+            yield goal, rest
 
-    def hold(self, seconds: float) -> None:
-        """Stand still where the last command was."""
+    def holding(self, seconds: float) -> Motion[None]:
+        """The motion that stands still."""
         rest = np.zeros_like(self.q_sent)
         for _ in range(round(seconds / TICK_S)):
-            self.tick(self.q_sent, rest)
+            yield self.q_sent, rest
 
     def open(self, opening_m: float) -> None:
         """Tell the gripper a new opening; it moves during the next ticks."""
@@ -130,6 +169,11 @@ class Player:
         """Stop the robot at once and latch a HALT."""
         self.supervisor.estop(reason)
         self.robot.stop()
+
+    def press_harder(self) -> None:
+        """Close with all the force that the gripper may use."""
+        gripper = self.loop.gripper
+        self.gripper = gripper.command(self.loop.commanded_opening_m, gripper.max_force_n)
 
     def command_gripper(self, command: GripperCommand) -> None:
         """Pass on what the policy wants of the gripper."""
