@@ -16,7 +16,6 @@ from robot.execution.states import PartStates, PickState
 from robot.interface import Policy, Watch
 from robot.types import GraspCandidate, Look, ObjectState
 
-
 T = TypeVar("T")
 
 

@@ -23,6 +23,7 @@ from robot.execution.grasp import GraspLoop, Outcome
 from robot.execution.states import PickState
 from robot.interface import Clock, GraspScorer, Perception
 from robot.limits import RobotLimits
+from robot.loop.log import RunLog
 from robot.planning.collision import CollisionChecker
 from robot.planning.grasps import GraspPlanner
 from robot.planning.obstacles import Box
@@ -30,7 +31,6 @@ from robot.planning.paths import PathPlanner
 from robot.planning.placing import PlacePlanner, TrayConfig
 from robot.planning.ranking import GraspRanking, Refusal, Refusals
 from robot.planning.reach import reachable
-from robot.loop.log import RunLog
 from robot.types import (
     GraspCandidate,
     Look,
