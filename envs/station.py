@@ -112,6 +112,7 @@ class Station:
             self.acting,
             config=PickConfig(tray=TRAY),
             scorer=scorer,
+            log=log,
         )
 
     def begin(

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
 from robot.errors import PlanningError
-from robot.execution.acting import Acted
+from robot.execution.arm import Arm, Hand
 from robot.execution.closer import look_closer
 from robot.execution.grasp import GraspLoop, Outcome
-from robot.execution.states import PickState
-from robot.interface import Clock, GraspScorer, Perception
+from robot.execution.states import MotionTrouble, PickState, Trouble
+from robot.interface import GraspScorer, Perception
 from robot.limits import RobotLimits
 from robot.loop.log import RunLog
 from robot.planning.collision import CollisionChecker
@@ -37,40 +37,10 @@ from robot.types import (
     ObjectState,
     PickResult,
     Pose,
-    RobotState,
     Trajectory,
 )
 
 Array = NDArray[np.float64]
-
-
-class Arm(Protocol):
-    """What moves: a ``Player`` in this process, or one behind actions in another."""
-
-    clock: Clock
-    log: RunLog | None
-    phase: str
-    state: RobotState
-    q_sent: Array
-
-    def sync(self) -> None:
-        """Go on from where the robot stands."""
-
-    def play(self, trajectory: Trajectory) -> None:
-        """Follow a trajectory."""
-
-    def hold(self, seconds: float) -> None:
-        """Stand still."""
-
-    def open(self, opening_m: float) -> None:
-        """Tell the gripper a new opening."""
-
-
-class Hand(Protocol):
-    """Who does the policy's part: an ``Acting`` in this process, or one in another."""
-
-    def act(self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None) -> Acted:
-        """The whole part, from the pre-grasp until the outcome is known."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +90,7 @@ class Picker:
         planner: proposes candidates.
         config: see :class:`PickConfig`.
         scorer: rates candidates, where there is one; else the planner's own order stands.
+        log: gets looks, plans and picks.
         seed: of the planners' choices.
     """
 
@@ -133,6 +104,7 @@ class Picker:
         planner: GraspPlanner | None = None,
         config: PickConfig | None = None,
         scorer: GraspScorer | None = None,
+        log: RunLog | None = None,
         seed: int = 0,
     ) -> None:
         self.limits = limits
@@ -140,6 +112,7 @@ class Picker:
         self.loop = loop
         self.perception = perception
         self.acting = acting
+        self.log = log
         #: What happens to a candidate on its way to the hand, to measure what mistakes cost.
         self.misjudge: Callable[[GraspCandidate], GraspCandidate] | None = None
         self.config = config or PickConfig()
@@ -156,6 +129,7 @@ class Picker:
         self._failed: list[tuple[Array, float]] = []
         self._placed = 0
         self._scene: Look | None = None
+        self._last_way: Trajectory | None = None
         self.player.sync()
         self.player.open(self.limits.gripper.max_opening_m)
 
@@ -165,8 +139,8 @@ class Picker:
         """Look at the table from where the arm is now."""
         self.player.phase = "look"
         look = self.perception.look()
-        if self.player.log is not None:
-            self.player.log.look(look.frames, look.detections, look.objects, look.stamp_s)
+        if self.log is not None:
+            self.log.look(look.frames, look.detections, look.objects, look.stamp_s)
         return look
 
     def grasp(self, look: Look) -> GraspAttempt:
@@ -180,7 +154,7 @@ class Picker:
 
     def travel(self, q: Array, look: Look | None) -> None:
         """A free way with the hand open; raises ``PlanningError`` where there is none."""
-        self.player.play(self._way(q, look))
+        self._play(self._way(q, look))
 
     def _grasp(self, look: Look) -> GraspAttempt:
         """Plan for the best candidate that can be reached, go there, and let the policy grasp."""
@@ -211,11 +185,11 @@ class Picker:
             attempt.refused.rest(ranked[place:], self.ranking.config.least_probability)
             attempt.candidate = chosen
             attempt.obj = next((o for o in look.objects if o.object_id == chosen.object_id), None)
-            if self.player.log is not None:
-                self.player.log.plan(candidates, path, chosen)
+            if self.log is not None:
+                self.log.plan(candidates, path, chosen)
             self.player.phase = "approach"
             self.player.open(chosen.opening_m)
-            self.player.play(path)
+            self._play(path)
             acted = self.acting.act(chosen, attempt.obj, look)
             attempt.outcome, attempt.late = acted.outcome.value, acted.trouble
             attempt.candidate, attempt.obj = acted.candidate, acted.obj
@@ -223,8 +197,8 @@ class Picker:
                 attempt.reasons = [self._why(attempt, chosen)]
                 self._remember(chosen)
             return attempt
-        if self.player.log is not None:
-            self.player.log.plan(candidates, None)
+        if self.log is not None:
+            self.log.plan(candidates, None)
         return attempt
 
     def hold(self, seconds: float) -> None:
@@ -246,7 +220,7 @@ class Picker:
             up = here.position_m + np.array([0, 0, share * height_m])
             goal = Pose("world", here.child, up, here.quat_xyzw)
             try:
-                self.player.play(self.paths.straight(q, goal, speed_m_s=0.3, check=False))
+                self._play(self.paths.straight(q, goal, speed_m_s=0.3, check=False))
             except PlanningError as problem:
                 error = problem
                 continue
@@ -269,9 +243,13 @@ class Picker:
         self._set_scene(self._scene, candidate)
         self.checker.set_hand(self.player.state.gripper.opening_m)
         try:
-            self.player.play(
-                self.placing.path(self.player.q_sent, candidate, attempt.obj, self._placed)
-            )
+            self._play(self.placing.path(self.player.q_sent, candidate, attempt.obj, self._placed))
+        except MotionTrouble as error:
+            if error.trouble is not Trouble.LOST_OBJECT:
+                self._put_back()
+                return result(False, "blocked_on_the_way", str(error))
+            self.release()
+            return result(False, "lost_on_the_way", str(error))
         except PlanningError as error:
             self.release()
             return result(False, "no_path_to_tray", str(error))
@@ -304,7 +282,29 @@ class Picker:
             self.player.phase = "home"
         self.travel(self.limits.home_rad, self._scene)
 
+    def back_off(self) -> None:
+        """Back along what was travelled of the last way, to where it began."""
+        way = self._last_way
+        if way is None:
+            return
+        k = int(np.abs(way.position_rad - self.player.q_sent).max(axis=1).argmin())
+        if k < 1:
+            return
+        part = slice(k, None, -1)
+        self._play(
+            Trajectory(
+                way.time_s[k] - way.time_s[part],
+                way.position_rad[part],
+                -way.velocity_rad_s[part],
+                way.acceleration_rad_s2[part],
+            )
+        )
+
     # Parts ----------------------------------------------------------------------------------
+
+    def _play(self, way: Trajectory) -> None:
+        self._last_way = way
+        self.player.play(way)
 
     def _way(self, q: Array, look: Look | None, opening_m: float | None = None) -> Trajectory:
         """A free way to joints (n,) rad; raises ``PlanningError`` where there is none."""
@@ -326,6 +326,13 @@ class Picker:
             ),
         }.get(attempt.outcome, attempt.outcome)
         return f"grasp of {candidate.width_m:.3f} m at ({x:.2f}, {y:.2f}, {z:.2f}) m: {what}"
+
+    def _put_back(self) -> None:
+        """What is held goes back to where it was lifted, as far as that is free."""
+        with suppress(PlanningError):
+            self.back_off()
+            self.rise(-self.loop.config.lift_m)
+        self.release()
 
     def _set_scene(self, look: Look | None, held: GraspCandidate | None) -> None:
         cleared: list[Box] = []

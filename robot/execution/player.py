@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robot.errors import SafetyError
 from robot.execution.grasp import GraspLoop
+from robot.execution.guard import MotionGuard
+from robot.execution.states import MotionTrouble, Trouble
 from robot.interface import Clock, Robot
-from robot.loop.log import RunLog
 from robot.safety.supervisor import Supervisor
 from robot.types import (
     GripperCommand,
     JointCommand,
+    Pose,
     RobotState,
     SafetyVerdict,
     Trajectory,
@@ -26,10 +28,38 @@ Array = NDArray[np.float64]
 
 TICK_S = 1.0 / 240.0
 
+# Share of the speed given up in one tick: from full speed to rest in 0.15 s.
+_SLOWING = 1.0 / 36
+
 T = TypeVar("T")
 Motion = Generator[tuple[Array, Array], SafetyVerdict, T]
 """A motion asks for one tick's joints (n,) rad and rad/s after the other, gets the verdict on
 each, and returns how it ended. Whoever drives it decides when the next tick is due."""
+
+
+class TickLog(Protocol):
+    """Who is told of every tick: a ``RunLog``, say."""
+
+    @property
+    def recorder(self) -> object | None:
+        """Something, where the tool's pose is wanted too."""
+
+    def state(
+        self,
+        stamp_s: float,
+        state: RobotState,
+        q_command: Array | None,
+        verdict: SafetyVerdict,
+        phase: str,
+        *,
+        qd_command: Array | None = None,
+        gripper: GripperCommand | None = None,
+        X_world_tool: Pose | None = None,
+    ) -> None:
+        """One control tick."""
+
+    def policy(self, observation: NDArray[np.float32], action: NDArray[np.float32]) -> None:
+        """One step of the policy."""
 
 
 class Player:
@@ -44,6 +74,7 @@ class Player:
         supervisor: passes, slows or halts every tick.
         loop: feels the fingers.
         log: gets every tick.
+        guard: may end a planned motion before its time; without one it runs to its end.
     """
 
     def __init__(
@@ -52,13 +83,15 @@ class Player:
         clock: Clock,
         supervisor: Supervisor,
         loop: GraspLoop,
-        log: RunLog | None = None,
+        log: TickLog | None = None,
+        guard: MotionGuard | None = None,
     ) -> None:
         self.robot = robot
         self.clock = clock
         self.supervisor = supervisor
         self.loop = loop
         self.log = log
+        self.guard = guard
         self.phase = "idle"
         self.gripper = loop.gripper.command(loop.limits.gripper.max_opening_m)
         self.sync()
@@ -122,19 +155,33 @@ class Player:
             return result
 
     def play(self, trajectory: Trajectory) -> None:
-        """Follow a trajectory; where the supervisor slows it, its time runs slower."""
-        self.run(self.playing(trajectory))
+        """Follow a trajectory; where the supervisor slows it, its time runs slower.
+
+        Raises:
+            MotionTrouble: the guard ended it; the arm has come to rest on its way.
+        """
+        trouble = self.run(self.playing(trajectory))
+        if trouble is not None:
+            raise MotionTrouble(trouble)
 
     def hold(self, seconds: float) -> None:
         """Stand still where the last command was."""
         self.run(self.holding(seconds))
 
-    def playing(self, trajectory: Trajectory) -> Motion[None]:
-        """The motion along a trajectory, until the arm has come to rest at its end."""
+    def playing(self, trajectory: Trajectory) -> Motion[Trouble | None]:
+        """The motion along a trajectory, until the arm has come to rest at its end.
+
+        Where the guard finds trouble, the arm slows down on its way, and stays there.
+        """
         time_s = trajectory.time_s
         if len(time_s) < 2:
-            return
-        at, scale = 0.0, 1.0
+            return None
+        guard, trouble = self.guard, None
+        # One that begins in motion, as a way back does, is joined from rest.
+        speed = 0.0 if np.abs(trajectory.velocity_rad_s[0]).max() > 1e-6 else 1.0
+        if guard is not None:
+            guard.begin()
+        at, scale = 0.0, max(speed, _SLOWING)
         rest = np.zeros(trajectory.position_rad.shape[1])
         while at < trajectory.duration_s:
             at = min(at + TICK_S * scale, trajectory.duration_s)
@@ -146,6 +193,16 @@ class Player:
                 scale * (v[k - 1] + share * (v[k] - v[k - 1])),
             )
             scale = max(verdict.scale, 0.02) if verdict.level is VerdictLevel.SCALE else 1.0
+            wanted = 1.0
+            if guard is not None:
+                trouble = trouble or guard.check(self.state, self.q_sent, verdict)
+                if guard.slipping:
+                    self.press_harder()
+                wanted = 0.0 if trouble is not None else guard.speed
+            speed += min(max(wanted - speed, -_SLOWING), _SLOWING)
+            if speed <= 0.0:
+                return trouble
+            scale *= speed
         goal = trajectory.position_rad[-1]
         for _ in range(72):  # commands may be late; go on when the arm has come to rest
             if np.abs(self.state.joints.position_rad - goal).max() < 2e-3 and (
@@ -153,6 +210,7 @@ class Player:
             ):
                 break
             yield goal, rest
+        return trouble
 
     def holding(self, seconds: float) -> Motion[None]:
         """The motion that stands still."""

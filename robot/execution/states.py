@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from configs.load import bounded
+from robot.errors import PlanningError
 from robot.execution.grasp import GraspLoop
 
 
@@ -34,6 +35,18 @@ class Trouble(Enum):
     BLOCKED_PATH = "blocked path"
     TOO_LONG = "too long"
     NOTHING_SEEN = "nothing seen"
+
+
+class MotionTrouble(PlanningError):
+    """A motion ended before its time; the arm is at rest somewhere on its way.
+
+    Attributes:
+        trouble: why.
+    """
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(f"the motion was given up: {trouble.value}")
+        self.trouble = trouble
 
 
 RECOVERIES = {
