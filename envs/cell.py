@@ -30,6 +30,7 @@ from robot.loop.bus import Bus
 from robot.loop.clock import PacedClock
 from robot.loop.control import ControllerNode, GripperNode, SafetyNode
 from robot.loop.executor import Executor, be_urgent
+from robot.loop.meter import Meter
 from robot.loop.publisher import PHASE, PublisherConfig
 from robot.loop.remote import RemotePolicy, RemoteWatch
 from robot.loop.statelog import StateLog
@@ -126,6 +127,7 @@ class Cell:
             ],
         )
         self.urgent = False
+        self._begun, self._put_away = False, 0
 
     def run(self) -> None:
         """Until told to stop."""
@@ -185,6 +187,7 @@ class Cell:
     def _begin(self, wanted: dict[str, Any]) -> None:
         """A new table. Time goes on; the arm is at home."""
         now_s, seed = self.clock.now_s(), int(wanted["seed"])
+        self._put_away += self._in_tray()
         rng = np.random.default_rng(seed)
         self.world.reset()
         self.arm.configure(0, self.physics.gripper_force_n)
@@ -196,10 +199,16 @@ class Cell:
         self.world.set_time(now_s)
         self.player.sync()
         self.player.open(self.player.loop.limits.gripper.max_opening_m)
+        if not self._begun:  # what the start of other processes did to the loop is no part of it
+            self._begun = True
+            self.executor.meter = Meter(1.0 / self.rates.controller_hz)
         self.executor.meter.pause()
         if self.paced is not None:
             self.paced.restart()
         self.bus.publish(READY, messages.string("episode"), now_s)
+
+    def _in_tray(self) -> int:
+        return sum(self.world.in_tray(body) for body in self.world.bodies)
 
     def _expose(self, now_s: float) -> None:
         if self.lockstep:  # at most one moment's images are under way
@@ -216,8 +225,7 @@ class Cell:
             "slipped_s": 0.0 if self.paced is None else self.paced.slipped_s,
             "urgent": self.urgent,
             "lost": sum(link.lost for link in self.bus.links.values()),
-            "cleared": sum(self.world.in_tray(b) for b in self.world.bodies),
-            "left": sum(self.world.in_workspace(b) for b in self.world.bodies),
+            "put_away": self._put_away + self._in_tray(),
             "sim_s": now_s,
         }
         level = 2 if self.player.supervisor.halted else 0

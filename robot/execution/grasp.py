@@ -91,6 +91,8 @@ class GraspLoop:
         self.gripper = gripper
         self.config = config or GraspLoopConfig()
         self.scale = scale
+        self.gripper_state = GripperState(limits.gripper.max_opening_m, 0.0)
+        self.commanded_opening_m = limits.gripper.max_opening_m
 
     @classmethod
     def make(

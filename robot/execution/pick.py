@@ -29,7 +29,7 @@ from robot.planning.grasps import GraspPlanner
 from robot.planning.obstacles import Box
 from robot.planning.paths import PathPlanner
 from robot.planning.placing import PlacePlanner, TrayConfig
-from robot.planning.ranking import GraspRanking, Refusal, Refusals
+from robot.planning.ranking import GraspRanking, Refusal, Refusals, near_first
 from robot.planning.reach import reachable
 from robot.types import (
     GraspCandidate,
@@ -113,6 +113,8 @@ class Picker:
         self.perception = perception
         self.acting = acting
         self.log = log
+        #: (2,) m: candidates near this place on the table come first; None: wherever they are.
+        self.target_m: Array | None = None
         #: What happens to a candidate on its way to the hand, to measure what mistakes cost.
         self.misjudge: Callable[[GraspCandidate], GraspCandidate] | None = None
         self.config = config or PickConfig()
@@ -161,6 +163,8 @@ class Picker:
         self._scene = look
         attempt = GraspAttempt("no_candidate", started_s=self.player.clock.now_s())
         ranked = self.ranking.ranked(look, self._rng, self._like_a_failed_one)
+        if self.target_m is not None:  # the same order, what is asked for first
+            ranked = near_first(ranked, self.target_m)
         candidates = [item.candidate for item in ranked]
         if not candidates:
             attempt.reasons.append("no place on any object fits between the fingers from above")

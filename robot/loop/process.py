@@ -63,7 +63,10 @@ class Processes:
         parts = list(parts)
         here = Part(bus.name, _nothing, None, to)
         ends = _ends([here, *parts])
-        context = multiprocessing.get_context("spawn")
+        # One clean process imports what the parts need, and is forked for each of them.
+        context = multiprocessing.get_context("forkserver")
+        modules = {part.run.__module__ for part in parts}
+        context.set_forkserver_preload(["robot.loop.preload", *sorted(modules)])
         for part in parts:
             mine = ends[part.name]
             process = context.Process(
@@ -105,7 +108,7 @@ def _ends(parts: list[Part]) -> dict[str, dict[str, socket.socket]]:
     ends: dict[str, dict[str, socket.socket]] = {part.name: {} for part in parts}
     for part in parts:
         for other in part.links:
-            if other not in ends[part.name]:
+            if other in ends and other not in ends[part.name]:
                 ends[part.name][other], ends[other][part.name] = Link.pair()
     return ends
 
@@ -115,6 +118,7 @@ def _nothing(bus: Bus, setup: Any) -> None:
 
 
 def _run(part: Part, sockets: dict[str, socket.socket]) -> None:
+
     # An interrupt from the keyboard goes to everybody; who stops the others decides when.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     bus = Bus(part.name)

@@ -13,6 +13,7 @@ from robot.errors import SafetyError, SensorError, SteadyhandError
 from robot.execution.acting import Acted
 from robot.execution.grasp import GraspLoop, Outcome
 from robot.execution.states import MotionTrouble, PickState, Trouble
+from robot.interface import Clock
 from robot.loop import messages
 from robot.loop.actions import SUCCEEDED, ActionClient
 from robot.loop.bus import Bus
@@ -180,7 +181,7 @@ class RemoteArm:
         fingers: tuple[str, ...] = messages.PANDA_FINGERS,
     ) -> None:
         self.bus, self.loop, self._wait = bus, loop, wait
-        self.clock = self
+        self.clock: Clock = self
         self.phase = "idle"
         self.on_phase: Callable[[str], None] = lambda _: None
         self._names = joints, fingers

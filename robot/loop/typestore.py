@@ -24,7 +24,9 @@ def typestore() -> Typestore:
     store = get_typestore(Stores.ROS2_JAZZY)
     types: dict[str, Any] = {}
     for name, text in definitions().items():
-        types.update(get_types_from_msg(text, name))
+        # rosbags takes the name of a service's part for that of a message.
+        made = get_types_from_msg(text, name)
+        types.update({key.replace("/srv/msg/", "/srv/"): value for key, value in made.items()})
     store.register(types)
     return store
 
