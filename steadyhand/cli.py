@@ -40,6 +40,7 @@ def _register() -> None:
     from steadyhand import (
         adapt,
         bench,
+        calibrate,
         demos,
         evaluate,
         export,
@@ -57,6 +58,7 @@ def _register() -> None:
 
     app.command("run")(run.run)
     app.command("look")(look.look)
+    app.command("calibrate")(calibrate.calibrate)
     app.command("loop")(loop.loop)
     app.command("replay")(replay.replay)
     topic_app.command("list")(topic.list_)

@@ -33,10 +33,10 @@ class Histogram:
         """The upper edge of the bin that holds the quantile, s; 0 when empty."""
         if not self.count:
             return 0.0
-        left = share * self.count
+        left = max(share * self.count, 1e-6)
         for edge, count in zip((*EDGES_S, self.max_s), self.counts, strict=True):
             left -= count
-            if left <= 0:
+            if left <= 1e-9:
                 return min(edge, self.max_s)
         return self.max_s
 
