@@ -132,6 +132,10 @@ class World:
         """Simulated seconds since the last reset."""
         return self._ticks * self.config.tick_s
 
+    def set_time(self, time_s: float) -> None:
+        """Let time go on from ``time_s``: after a reset within one run, say."""
+        self._ticks = round(time_s / self.config.tick_s)
+
     def step(self, ticks: int = 1) -> None:
         """Advance by ``ticks`` time steps."""
         for _ in range(ticks):

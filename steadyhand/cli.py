@@ -32,12 +32,15 @@ app.add_typer(evaluate_app, name="evaluate")
 runs_app = typer.Typer(no_args_is_help=True, help="Look at trained runs.")
 app.add_typer(bench_app, name="bench")
 app.add_typer(runs_app, name="runs")
+topic_app = typer.Typer(no_args_is_help=True, help="What a loop or ROS 2 over DDS says.")
+app.add_typer(topic_app, name="topic")
 
 
 def _register() -> None:
     from steadyhand import (
         adapt,
         bench,
+        calibrate,
         canary,
         compress,
         demos,
@@ -45,16 +48,25 @@ def _register() -> None:
         evaluate,
         export,
         look,
+        loop,
+        replay,
         run,
         runs,
         scenes,
         teleop,
+        topic,
         train,
         verify,
     )
 
     app.command("run")(run.run)
     app.command("look")(look.look)
+    app.command("calibrate")(calibrate.calibrate)
+    app.command("loop")(loop.loop)
+    app.command("replay")(replay.replay)
+    topic_app.command("list")(topic.list_)
+    topic_app.command("echo")(topic.echo)
+    topic_app.command("hz")(topic.hz)
     app.command("scenes")(scenes.scenes)
     app.command("export")(export.export)
     app.command("verify")(verify.verify)

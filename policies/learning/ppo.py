@@ -49,7 +49,7 @@ class PpoConfig:
         critic_sees: keyword arguments of the environment under which it appends to its observation
             what only the critic may see; the actor never does.
         timeout_fails: an episode that is cut short counts as over. Otherwise its end is worth what
-            the critic thinks of it, and a policy that waits for the end never learns that it failed.
+            the critic thinks of it, and a policy that waits for the end never learns better.
         gamma: discount a policy step.
         gae_lambda: of the advantages.
         clip_range: of the ratio.

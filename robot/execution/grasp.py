@@ -95,6 +95,8 @@ class GraspLoop:
         self.gripper = gripper
         self.config = config or GraspLoopConfig()
         self.scale = scale
+        self.gripper_state = GripperState(limits.gripper.max_opening_m, 0.0)
+        self.commanded_opening_m = limits.gripper.max_opening_m
 
     @classmethod
     def make(
@@ -164,6 +166,12 @@ class GraspLoop:
     def closing(self) -> bool:
         """Whether the policy has told the fingers to close on something."""
         return self.commanded_opening_m < self.target.candidate.opening_m - 0.01
+
+    @property
+    def above_grasp_m(self) -> float:
+        """How far the hand is from the grasp, back along the approach, at the last observation."""
+        here = self.X_world_tool[:3, 3]
+        return -float(self.target.rotation[:, 2] @ (here - self.target.position_m))
 
     def feel(self, readings: Sequence[tuple[float, float]]) -> GripperState:
         """Take in the fingers' readings, (opening m, force N), of one or more control ticks."""
