@@ -41,6 +41,7 @@ def _register() -> None:
         demos,
         evaluate,
         export,
+        faults,
         look,
         run,
         runs,
@@ -55,6 +56,8 @@ def _register() -> None:
     app.command("scenes")(scenes.scenes)
     app.command("export")(export.export)
     app.command("verify")(verify.verify)
+    app.command("faults")(faults.faults)
+    app.command("estop")(faults.estop)
     demos_app.command("record")(demos.record)
     demos_app.command("teleop")(teleop.teleop)
     demos_app.command("info")(demos.info)
@@ -74,6 +77,7 @@ def _register() -> None:
     bench_app.command("env")(bench.env)
     bench_app.command("edge")(bench.edge)
     bench_app.command("perception")(bench.perception)
+    bench_app.command("safety")(bench.safety)
 
 
 def main(arguments: list[str] | None = None) -> None:

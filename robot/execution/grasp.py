@@ -91,6 +91,7 @@ class GraspLoop:
         self.gripper = gripper
         self.config = config or GraspLoopConfig()
         self.scale = scale
+        self._twist = np.zeros(6)
 
     @classmethod
     def make(
@@ -184,6 +185,11 @@ class GraspLoop:
     def brake(self) -> None:
         """Let the coming references slow down to a stop; the gripper stays as it is."""
         self._twist = np.zeros(6)
+
+    @property
+    def acting(self) -> bool:
+        """Whether the newest action still asks for a motion."""
+        return bool(self._twist.any())
 
     @property
     def moving(self) -> bool:
