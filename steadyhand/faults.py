@@ -8,13 +8,13 @@ from typing import Annotated, Any, Optional, cast
 
 import typer
 
-from configs.load import find
 from policies.bundle.format import Bundle, shipped
 from policies.evaluation.faults import Campaign, CampaignName, default_out, run_campaign
 from policies.evaluation.novelty import calibrate as calibrate_novelty
 from policies.evaluation.novelty import observe_picks
 from robot.errors import ConfigError
 from robot.safety import estop as stops
+from robot.safety.novelty import calibration_path
 from steadyhand.console import ERR, Json, Seed, Workers, emit, progress
 
 
@@ -48,7 +48,7 @@ def faults(
 ) -> None:
     """Inject faults into simulated picks and count what came of them."""
     if calibrate:
-        target = out or find("safety", "novelty")
+        target = out or calibration_path()
         with progress("picks", calibrate) as bar:
             picks = observe_picks(
                 shipped(), calibrate, seed, on_pick=lambda _: bar.advance(bar.task_ids[0])

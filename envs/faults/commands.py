@@ -18,6 +18,7 @@ from robot.types import GripperCommand
 Array = NDArray[np.float64]
 
 DT = 1.0 / 240.0
+_WORST = {"speed": 1.78, "power": 100.0}  # m/s, W: less would be within limits
 _GENTLE = 0.8  # share of the acceleration limits, so that nothing else is wrong
 
 
@@ -91,10 +92,11 @@ class JointDrive(Driven):
     Args:
         joint: which, from 0.
         share: of its limit; above 1 is the fault.
+        side: 1 or -1; 0 takes the side that has more room, or less where ``share`` is below 1.
     """
 
-    def __init__(self, joint: int, share: float) -> None:
-        self._joint, self._share, self._side = joint, share, 0.0
+    def __init__(self, joint: int, share: float, side: float = 0.0) -> None:
+        self._joint, self._share, self._side = joint, share, side
 
     def velocity(self, run: Injector, q: Array, qd: Array) -> Array:
         """Faster and faster, to the side that has more room."""
@@ -142,10 +144,9 @@ class Reaching(Driven):
     """The tool is driven straight to a place where it must not go.
 
     Args:
-        to_m: (3,) where to, world; y is mirrored to the side where the tool is, if ``mirrored``.
+        to_m: (3,) where to, world.
         speed_m_s: of the tool.
-        outward: go away from the base instead, at shoulder height.
-        mirrored: see ``to_m``.
+        outward: go away from the base instead, at the height of ``to_m``.
     """
 
     def __init__(
@@ -153,10 +154,9 @@ class Reaching(Driven):
         to_m: tuple[float, float, float],
         speed_m_s: float = 0.5,
         outward: bool = False,
-        mirrored: bool = False,
     ) -> None:
         self._to = np.array(to_m)
-        self._speed, self._outward, self._mirrored = speed_m_s, outward, mirrored
+        self._speed, self._outward = speed_m_s, outward
 
     def velocity(self, run: Injector, q: Array, qd: Array) -> Array:
         """Damped least squares on the tool's velocity."""
@@ -165,8 +165,6 @@ class Reaching(Driven):
         to = self._to.copy()
         if self._outward:
             to[:2] = here[:2] / max(float(np.linalg.norm(here[:2])), 0.05) * 1.5
-        elif self._mirrored and here[1] < 0.0:
-            to[1] = -to[1]
         way = to - here
         length = float(np.linalg.norm(way))
         twist = np.zeros(6)
@@ -197,7 +195,8 @@ class Swung(Driven):
             worst = self._worst(goal)
             if worst > best:
                 best, self._goal = worst, goal
-        self.strength = best
+        if best < _WORST[self._what]:
+            run.impossible()
 
     def _worst(self, goal: Array) -> float:
         """How fast, or strong, it gets within half a second, in the box and away from singular."""
@@ -241,7 +240,7 @@ class Folded(Driven):
         checker.set_scene(None, run.station.picker.placing.walls)
         joints = self._joints
         hand = set(checker.shapes.hand)
-        self._to = None
+        self._to: Array = self._last
         for _ in range(4000):
             q = run.rng.uniform(joints.lower_rad + 0.1, joints.upper_rad - 0.1)
             if checker.is_free(q):
@@ -249,7 +248,8 @@ class Folded(Driven):
             bad = [p for p in checker.contacts(q) if not hand & set(p.split(" hits "))]
             if bad and self._stays_inside(q):
                 self._to = q
-                break
+                return
+        run.impossible()
 
     def _stays_inside(self, to: Array) -> bool:
         low, high = self._limits.workspace_min_m + 0.05, self._limits.workspace_max_m - 0.05
@@ -265,7 +265,7 @@ class Folded(Driven):
 
     def velocity(self, run: Injector, q: Array, qd: Array) -> Array:
         """Straight there in joint space."""
-        way = np.zeros(7) if self._to is None else self._to - q
+        way = self._to - q
         longest = float((np.abs(way) / self._joints.velocity_rad_s).max())
         speed = min(0.35, 3.0 * longest)
         return self.towards(qd, way / max(longest, 1e-6) * speed)

@@ -72,7 +72,6 @@ class Kind:
         lasts: the run ends so many ticks after the onset, None: with the pick.
         phases: of a pick in which it can happen.
         monitor: whose business it is; empty where no monitor's.
-        sensing: how the station must see.
     """
 
     name: str
@@ -82,4 +81,8 @@ class Kind:
     lasts: int | None = 240
     phases: tuple[str, ...] = PHASES
     monitor: str = ""
-    sensing: Literal["truth", "camera"] = "truth"
+
+    @property
+    def gradual(self) -> bool:
+        """Whether it comes nearer and nearer, so that no moment is there to count periods from."""
+        return self.within > 100

@@ -81,6 +81,11 @@ class Injector:
         if self.effect is None:
             self.effect = self.world.ticks
 
+    def impossible(self) -> None:
+        """This fault cannot be put into this pick: another one has to do."""
+        self.onset = None
+        raise RunOverError("impossible")
+
     # Installing ----------------------------------------------------------------------------
 
     def __enter__(self) -> Injector:

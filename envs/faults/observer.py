@@ -69,13 +69,13 @@ class Allowed:
     hot_c: float = 85.0
     finger_n: float = 30.0
     blind_rad: float = 0.25
-    unattended_rad: float = 0.3
+    unattended_rad: float = 0.12
     lost_m_s: float = 0.5
     confused_m_s: float = 0.16
     untrusted_rad: float = 0.15
-    resumed_rad: float = 0.05
+    resumed_rad: float = 0.3
     late_share: float = 0.36
-    pushed_rad: float = 0.15
+    pushed_rad: float = 0.3
 
 
 class Observer:

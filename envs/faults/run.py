@@ -157,3 +157,5 @@ def _judge(run: Injector, kind: Kind, result: Run) -> None:
         result.wrong = True
     else:
         result.undetected = result.reaction is None or result.reaction > kind.within
+    if kind.gradual:
+        result.reaction = None

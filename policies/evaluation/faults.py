@@ -95,6 +95,8 @@ class Campaign:
     def plan(self) -> list[tuple[str, str, int]]:
         """(kind, phase, seed) of every run; the kind is empty for a nominal pick."""
         kinds = [k for k in ALL if not self.kinds or k.name in self.kinds]
+        if not _calibrated():
+            kinds = [k for k in kinds if k.monitor != "novelty"]
         out = []
         for number, kind in enumerate(kinds):
             if self.name == "quick":
@@ -111,6 +113,11 @@ class Campaign:
     def safety(self) -> SafetyConfig:
         """The supervisor's settings: the defaults, a closed corner, and what is left out."""
         return replace(SafetyConfig(keep_out=(ZONE,)), off=self.without)
+
+
+def _calibrated() -> bool:
+    """Whether it is known what is new to the shipped policy."""
+    return Novelty.shipped(Bundle.load(shipped()).model("policy")) is not None
 
 
 class _Worker:
@@ -188,6 +195,7 @@ def run_campaign(
         "campaign": campaign.name,
         "seed": campaign.seed,
         "without": list(campaign.without),
+        "novelty_calibrated": _calibrated(),
         **facts,
     }
 

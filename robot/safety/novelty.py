@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,11 @@ class NoveltyFile:
     whitening: tuple[tuple[float, ...], ...]
 
 
+def calibration_path() -> Path:
+    """Where the shipped policy's calibration stands."""
+    return find("safety", "default").with_name("novelty.yaml")
+
+
 class Novelty:
     """Scores observations against those of nominal picks.
 
@@ -77,8 +83,11 @@ class Novelty:
 
     @classmethod
     def shipped(cls, policy_model: bytes) -> Novelty | None:
-        """The calibration that comes with Steadyhand, None where it is another policy's."""
-        file = load(NoveltyFile, find("safety", "novelty"))
+        """The calibration in ``configs/safety/``, None where there is none for this policy."""
+        path = calibration_path()
+        if not path.is_file():
+            return None
+        file = load(NoveltyFile, path)
         if file.policy_sha256 != hashlib.sha256(policy_model).hexdigest():
             return None
         return cls(file)
