@@ -32,7 +32,8 @@ from robot.execution.action import ACTION
 from robot.execution.grasp import TICKS, GraspLoop, GraspLoopConfig, Outcome
 from robot.limits import load_limits
 from robot.planning.reach import reachable
-from robot.safety.supervisor import SafetyConfig, Supervisor
+from robot.safety.suite import for_batches
+from robot.safety.supervisor import Supervisor
 from robot.types import (
     CameraIntrinsics,
     GraspCandidate,
@@ -140,7 +141,7 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.privileged_names = tuple(
             f"joint_position.{i}" for i in range(self.limits.joints.count)
         )
-        self.supervisor = Supervisor(self.limits, self.loop.kinematics, SafetyConfig(tick_s=tick_s))
+        self.supervisor = Supervisor(self.limits, self.loop.kinematics, for_batches(tick_s))
         self._settings = {name: physics_setting(name) for name in self._names}
         self._critic = CriticView(self.world, self.arm)
         seen_by = None

@@ -8,6 +8,7 @@ the hand: a grasp holds by contact and friction alone.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ _FINGERS = [9, 10]
 _GAINS = [0.3] * 7
 _GEAR_FORCE_N = 60.0
 """With which the two fingers keep each other in step."""
+WATCHDOG_TICKS = 20
+"""So many periods without a command stop the arm by itself, as libfranka's robot does."""
 
 Array = NDArray[np.float64]
 
@@ -54,6 +57,10 @@ class SimPanda:
         self._finger_speed_m_s = limits.gripper.max_speed_m_s / 2
         self._home = np.asarray(limits.home_rad, dtype=np.float64)
         self._fingers_told: tuple[float, float] | None = None
+        #: Sees what the motors are commanded: (q, qd, opening_m, force_n), for who watches them.
+        self.on_motors: Callable[[list[float], list[float], float, float], None] | None = None
+        #: What the motors report of themselves, (7,) °C; a Panda reports nothing.
+        self.motor_temperature_c: Array | None = None
         gear = pybullet.createConstraint(
             self._arm, 9, self._arm, 10, pybullet.JOINT_GEAR,
             [1, 0, 0], [0, 0, 0], [0, 0, 0], physicsClientId=self._client,
@@ -93,6 +100,7 @@ class SimPanda:
             )
         self._queue.clear()
         self._fingers_told = None
+        self.world.watchdog.rest()
         self._apply(q.tolist(), [0.0] * 7, opening, self.force_limit_n)
         for _ in range(self.latency_ticks):
             self._queue.append((q.tolist(), [0.0] * 7, opening, self.force_limit_n))
@@ -104,9 +112,12 @@ class SimPanda:
 
     def read(self) -> RobotState:
         """Joints and gripper, now."""
-        q, qd, effort, opening, force = self.read_arrays()
+        q, qd, effort, opening, pressing = self._sense()
         return RobotState(
-            self.world.time_s, JointState(q, qd, effort), GripperState(opening, force)
+            self.world.time_s,
+            JointState(q, qd, effort),
+            GripperState(opening, max(0.0, pressing), opening_force_n=max(0.0, -pressing)),
+            motor_temperature_c=self.motor_temperature_c,
         )
 
     def send(self, joints: JointCommand, gripper: GripperCommand) -> JointCommand:
@@ -127,21 +138,26 @@ class SimPanda:
         """Hold the present position."""
         q, _, _, opening, _ = self.read_arrays()
         self._queue.clear()
+        self.world.watchdog.rest()
         self._apply(q.tolist(), [0.0] * 7, opening, self.force_limit_n)
 
     # The same without nouns, for the training loop --------------------------------------------
 
     def read_arrays(self) -> tuple[Array, Array, Array, float, float]:
         """(q (7,) rad, qd (7,) rad/s, effort (7,) N·m, opening m, mean finger force N)."""
+        q, qd, effort, opening, pressing = self._sense()
+        # Pressing outwards is no grip.
+        return q, qd, effort, opening, max(0.0, pressing)
+
+    def _sense(self) -> tuple[Array, Array, Array, float, float]:
         states = pybullet.getJointStates(
             self._arm, [*_ARM, *_FINGERS], physicsClientId=self._client
         )
         position, velocity, _, torque = zip(*states, strict=True)
         q, qd, effort = np.array((position[:7], velocity[:7], torque[:7]))
         opening = max(0.0, position[7] + position[8])
-        # Closing is negative in the finger joints; pressing outwards is no grip.
-        force = max(0.0, -0.5 * (torque[7] + torque[8]))
-        return q, qd, effort, opening, force
+        # Closing is negative in the finger joints.
+        return q, qd, effort, opening, -0.5 * (torque[7] + torque[8])
 
     def read_fingers(self) -> tuple[float, float]:
         """(opening m, mean finger force N); cheaper than reading everything."""
@@ -153,11 +169,13 @@ class SimPanda:
     ) -> tuple[list[float], list[float]]:
         """Queue one tick's command and apply the one that is due; returns that one's joints."""
         force_n = min(force_n, self.force_limit_n)
-        if not self.latency_ticks:
-            self._apply(q, qd, opening_m, force_n)
-            return q, qd
-        self._queue.append((q, qd, opening_m, force_n))
-        due = self._queue.popleft()
+        self.world.watchdog.put_off(self.world.ticks + WATCHDOG_TICKS, self.stop)
+        due = q, qd, opening_m, force_n
+        if self.latency_ticks:
+            self._queue.append(due)
+            due = self._queue.popleft()
+        if self.on_motors is not None:
+            self.on_motors(*due)
         self._apply(*due)
         return due[0], due[1]
 

@@ -35,7 +35,8 @@ from robot.interface import Detector, GraspScorer, Perception, Policy, Watch
 from robot.limits import RobotLimits, load_limits
 from robot.loop.log import RunLog
 from robot.planning.body import ArmBody
-from robot.safety.supervisor import Supervisor
+from robot.safety.novelty import Novelty, WatchedPolicy
+from robot.safety.supervisor import SafetyConfig, Supervisor
 from robot.types import Pose
 
 Sensing = Literal["camera", "truth"]
@@ -55,6 +56,8 @@ class Station:
         scorer: rates grasp candidates, where there is one.
         views: cameras that look; 1 is the fixed one alone.
         watches: whether the object is seen anew while the policy acts.
+        safety: what the supervisor allows; all monitors are on when None.
+        novelty: tells where the policy sees what it has not seen before; None says nothing.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class Station:
         scorer: GraspScorer | None = None,
         views: int = 2,
         watches: bool = False,
+        safety: SafetyConfig | None = None,
+        novelty: Novelty | None = None,
     ) -> None:
         self.physics = physics
         self.limits = limits or load_limits("panda")
@@ -97,10 +102,12 @@ class Station:
         player = Player(
             self.arm,
             self.clock,
-            Supervisor(self.limits, self.loop.kinematics),
+            Supervisor(self.limits, self.loop.kinematics, safety),
             self.loop,
             log,
         )
+        if novelty is not None:
+            policy = WatchedPolicy(policy, novelty, player.supervisor.signals)
         self.player = player
         self._policy = policy
         self.acting = Acting(player, AtOnce(policy), watch if watches else None)

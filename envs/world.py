@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from configs.load import bounded
 from envs.bullet import pybullet, silenced
 from envs.objects import ObjectModel
+from envs.watchdog import Watchdog
 from robot.errors import SteadyhandError
 from robot.planning.placing import TrayConfig
 from robot.types import Pose
@@ -100,9 +101,10 @@ class World:
             flags=pybullet.URDF_ENABLE_CACHED_GRAPHICS_SHAPES,
             **self._kw,
         )
-        self._ticks = 0
+        self.ticks = 0
         #: Called before each tick, until the next reset: what else happens in this world.
         self.before_tick: Callable[[], None] | None = None
+        self.watchdog = Watchdog()
         self.bodies: dict[int, Body] = {}
         self._base_state = pybullet.saveState(**self._kw)
 
@@ -130,19 +132,21 @@ class World:
     @property
     def time_s(self) -> float:
         """Simulated seconds since the last reset."""
-        return self._ticks * self.config.tick_s
+        return self.ticks * self.config.tick_s
 
     def set_time(self, time_s: float) -> None:
         """Let time go on from ``time_s``: after a reset within one run, say."""
         self._ticks = round(time_s / self.config.tick_s)
 
     def step(self, ticks: int = 1) -> None:
-        """Advance by ``ticks`` time steps."""
+        """Advance by ``ticks`` time steps; calls the watchdog where it waits no longer."""
         for _ in range(ticks):
             if self.before_tick is not None:
                 self.before_tick()
+            if self.ticks >= self.watchdog.until_tick:
+                self.watchdog.bark()
             self._step(self.client)
-            self._ticks += 1
+            self.ticks += 1
 
     def mark_base(self) -> None:
         """Make the present state (without objects) the one that ``reset`` restores."""
@@ -156,8 +160,9 @@ class World:
         for body_id in list(self.bodies):
             self.remove(body_id)
         pybullet.restoreState(stateId=self._base_state, **self._kw)
-        self._ticks = 0
+        self.ticks = 0
         self.before_tick = None
+        self.watchdog.rest()
 
     def save(self) -> int:
         """Save the whole state, objects included; 1 ms."""

@@ -188,12 +188,14 @@ class GripperState:
         force_n: force with which the fingers press, N (mean of the two).
         contact: the fingers have stalled on something before they met.
         slip: the fingers moved closer while holding since contact was made.
+        opening_force_n: force with which the fingers press outwards, N; 0 where it is not read.
     """
 
     opening_m: float
     force_n: float
     contact: bool = False
     slip: bool = False
+    opening_force_n: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

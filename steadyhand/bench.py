@@ -1,4 +1,4 @@
-"""``steadyhand bench env|edge|perception``: how fast, measured side by side in one run."""
+"""``steadyhand bench env|edge|perception|safety``: how fast, measured side by side in one run."""
 
 from __future__ import annotations
 
@@ -181,6 +181,26 @@ def perception(
     emit(result | {"missing": missing}, json, "detectors, one thread each")
 
 
+def safety(
+    ticks: Annotated[int, typer.Option(min=500, help="Control ticks of a recorded pick.")] = 5000,
+    json: Json = False,
+) -> None:
+    """All monitors together, and each for itself: microseconds a control tick on one core."""
+    from envs.faults.timing import time_monitors
+
+    times, monitors = time_monitors(ticks)
+    emit(
+        {
+            "supervisor_us": _summary(times),
+            "monitors_us": {name: _summary(values) for name, values in monitors.items()},
+            "ticks": len(times),
+            "target_p99_us": 150.0,
+        },
+        json,
+        "safety monitors",
+    )
+
+
 def _observations(loaded: Any, size: int) -> np.ndarray:
     for key, array in loaded.reference().items():
         if key.endswith("/in/observation") and array.ndim == 2 and array.shape[1] == size:
@@ -208,12 +228,13 @@ def _tick(policy: Any, policy_ticks: bool) -> Callable[[], object]:
     loop.begin(GraspCandidate(X, 0.04, 0.08, 1.0, 0, 0.0), None, q, 0.08, 0.0)
     supervisor.reset(q)
     rest = np.zeros(7)
+    effort = loop.kinematics.gravity_torque(q)
     count = 0
 
     def tick() -> None:
         nonlocal count
         now = count / 240.0
-        state = RobotState(now, JointState(loop.servo.q_ref, rest, rest), GripperState(0.08, 0.0))
+        state = RobotState(now, JointState(loop.servo.q_ref, rest, effort), GripperState(0.08, 0.0))
         loop.feel([(0.08, 0.0)])
         if policy_ticks or count % TICKS == 0:
             loop.act(policy.act(loop.observe(state.joints.position_rad, rest, now)))

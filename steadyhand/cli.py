@@ -47,6 +47,7 @@ def _register() -> None:
         drift,
         evaluate,
         export,
+        faults,
         look,
         loop,
         replay,
@@ -73,6 +74,8 @@ def _register() -> None:
     app.command("compress")(compress.compress)
     app.command("canary")(canary.canary)
     app.command("drift")(drift.drift)
+    app.command("faults")(faults.faults)
+    app.command("estop")(faults.estop)
     demos_app.command("record")(demos.record)
     demos_app.command("teleop")(teleop.teleop)
     demos_app.command("info")(demos.info)
@@ -93,6 +96,7 @@ def _register() -> None:
     bench_app.command("env")(bench.env)
     bench_app.command("edge")(bench.edge)
     bench_app.command("perception")(bench.perception)
+    bench_app.command("safety")(bench.safety)
 
 
 def main(arguments: list[str] | None = None) -> None:

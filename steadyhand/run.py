@@ -20,6 +20,7 @@ from envs.objects import SETS, ObjectModel, object_set
 from envs.physics import physics as physics_setting
 from envs.station import Sensing, Station
 from policies.bundle.format import Bundle, shipped
+from policies.bundle.watch import BundleWatch
 from policies.edge.runtime import EdgePolicy
 from policies.evaluation.grasping import load_detector, load_scorer
 from policies.evaluation.protocols import EpisodeResult, clear_table, protocol, put_away
@@ -28,7 +29,9 @@ from robot.errors import ConfigError, SafetyError, SensorError, SteadyhandError
 from robot.limits import load_limits
 from robot.loop.log import RunLog
 from robot.loop.recorder import Recorder
-from robot.types import CameraIntrinsics
+from robot.safety.estop import EStop
+from robot.safety.novelty import Novelty
+from robot.types import CameraIntrinsics, PickResult
 from steadyhand.console import ERR, Json, Seed, emit
 from steadyhand.report import write_report
 from steadyhand.video import Caption, VideoWriter, captioned
@@ -56,6 +59,10 @@ def run(
         typer.Option("--out", help="Folder of the results; runs/<time> if left out."),
     ] = None,
     video: Annotated[bool, typer.Option(help="Film the run.")] = True,
+    key: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--key", help="Refuse a bundle that is not signed with this key."),
+    ] = None,
     gui: Annotated[bool, typer.Option("--gui", help="Bullet's window; needs a display.")] = False,
     seed: Seed = 0,
     json: Json = False,
@@ -67,6 +74,7 @@ def run(
         raise ConfigError("gui: no display found (DISPLAY is not set); leave --gui out")
     source = bundle or shipped()
     loaded = Bundle.load(source)
+    watch = BundleWatch(loaded, key)
     models = object_set(objects)
     setting = physics_setting(physics)
     limits = load_limits(loaded.limits_path)
@@ -98,7 +106,9 @@ def run(
         gui=gui,
         limits=limits,
         scorer=load_scorer(source) if sensing == "camera" else None,
+        novelty=Novelty.shipped(loaded.model("policy")),
     )
+    supervisor = station.picker.player.supervisor
     rules = protocol("clutter")
     tally = EpisodeResult(seed, objects=len(chosen), names=[m.name for m in chosen])
     stopped: SteadyhandError | None = None
@@ -106,16 +116,16 @@ def run(
         tally.redrawn = station.begin(chosen, rules.drop, int(rng.integers(2**31)))
         if film is not None:
             station.clock.on_tick = _camera(station, film, log, len(chosen))
-        with ERR.status("clearing the table") as status:
-            clear_table(
-                station,
-                rules,
-                tally,
-                lambda result: status.update(
+        with ERR.status("clearing the table") as status, EStop(supervisor):
+
+            def picked(pick: PickResult) -> None:
+                supervisor.signals.damage = watch.damage()
+                status.update(
                     f"clearing the table: {tally.successes} of {len(chosen)} put away, "
-                    f"last attempt: {result.category}"
-                ),
-            )
+                    f"last attempt: {pick.category}"
+                )
+
+            clear_table(station, rules, tally, picked)
     except (SafetyError, SensorError) as error:
         # The run ends, and what there is of it is kept: the report says why.
         log.event(str(error))

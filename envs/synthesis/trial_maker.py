@@ -36,6 +36,7 @@ from robot.geometry import grasp_rotation
 from robot.planning.grasps import GraspConfig, GraspPlanner
 from robot.planning.ranking import WIDE
 from robot.planning.reach import reachable
+from robot.safety.suite import for_batches
 from robot.safety.supervisor import Supervisor
 from robot.types import (
     Detection,
@@ -108,7 +109,9 @@ class TrialMaker:
         # the candidate that the cameras gave.
         self._policy = ExpertPolicy(GraspLoopConfig().lift_m)
         self.station = Station(self._policy, physics(config.physics), "truth")
-        self._supervisor = Supervisor(self.station.limits, self.station.loop.kinematics)
+        self._supervisor = Supervisor(
+            self.station.limits, self.station.loop.kinematics, for_batches()
+        )
         self._fusion = Fusion()
         gripper = self.station.limits.gripper
         self._usual = GraspPlanner(gripper, GraspConfig())

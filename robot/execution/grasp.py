@@ -97,6 +97,7 @@ class GraspLoop:
         self.scale = scale
         self.gripper_state = GripperState(limits.gripper.max_opening_m, 0.0)
         self.commanded_opening_m = limits.gripper.max_opening_m
+        self._twist = np.zeros(6)
 
     @classmethod
     def make(
@@ -204,6 +205,11 @@ class GraspLoop:
     def brake(self) -> None:
         """Let the coming references slow down to a stop; the gripper stays as it is."""
         self._twist = np.zeros(6)
+
+    @property
+    def acting(self) -> bool:
+        """Whether the newest action still asks for a motion."""
+        return bool(self._twist.any())
 
     @property
     def moving(self) -> bool:

@@ -120,3 +120,23 @@ class JointLimiter:
         dt, accel = self._dt, self._accel
         speed = accel * (np.sqrt(dt * dt + 2.0 * np.maximum(room_rad, 0.0) / accel) - dt)
         return np.asarray(speed)
+
+    def ease(self, q: Array, before: Array, last: Array, wanted: Array, step: Array) -> Array:
+        """``wanted`` with a change of acceleration of at most ``step`` a tick.
+
+        What would leave no room to brake before a position limit comes first, and no acceleration
+        above its limit.
+
+        Args:
+            q: (n,) rad, where the joints are.
+            before: (n,) rad/s, two ticks ago.
+            last: (n,) rad/s of the last tick.
+            wanted: (n,) rad/s, within the limits.
+            step: (n,) rad/s².
+        """
+        drift, most = last - before, step * self._dt
+        change = np.minimum(np.maximum(wanted - last, drift - most), drift + most)
+        up = np.minimum(self._speed, self.stoppable(self.upper_rad - q))
+        down = np.minimum(self._speed, self.stoppable(q - self.lower_rad))
+        qd = np.minimum(np.maximum(last + change, -down), up)
+        return np.asarray(np.minimum(np.maximum(qd, last - self._step), last + self._step))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.errors import SafetyError
+from robot.errors import SafetyError, SteadyhandError
 from robot.execution.grasp import GraspLoop
 from robot.execution.guard import MotionGuard
 from robot.execution.states import MotionTrouble, Trouble
@@ -16,6 +17,7 @@ from robot.interface import Clock, Robot
 from robot.safety.supervisor import Supervisor
 from robot.types import (
     GripperCommand,
+    GripperState,
     JointCommand,
     Pose,
     RobotState,
@@ -26,7 +28,10 @@ from robot.types import (
 
 Array = NDArray[np.float64]
 
+_log = logging.getLogger(__name__)
+
 TICK_S = 1.0 / 240.0
+_LONGEST_BRAKING_TICKS = 240
 
 # Share of the speed given up in one tick: from full speed to rest in 0.15 s.
 _SLOWING = 1.0 / 36
@@ -93,31 +98,57 @@ class Player:
         self.log = log
         self.guard = guard
         self.phase = "idle"
-        self.gripper = loop.gripper.command(loop.limits.gripper.max_opening_m)
+        self.gripper = self._gripped = loop.gripper.command(loop.limits.gripper.max_opening_m)
+        self._felt: GripperState | None = None
+        self._acted_s: float | None = None
         self.sync()
 
     def sync(self) -> None:
-        """Read the robot and go on from where it stands, at rest."""
+        """Read the robot and go on from where it stands, at rest.
+
+        Raises:
+            SafetyError: the supervisor halted, and what made it halt is still there.
+        """
         self.state: RobotState = self.robot.read()
+        self._fresh: RobotState | None = self.state
         self.q_sent: Array = self.state.joints.position_rad.copy()
         self.qd_sent: Array = np.zeros_like(self.q_sent)
-        self.supervisor.reset(self.q_sent)
+        self._felt = self._acted_s = None
+        signals = self.supervisor.signals
+        signals.gripper = signals.gripper_command = signals.policy_stamp_s = None
+        self.supervisor.reset(self.q_sent, self.state)
 
     def tick(self, q: Array, qd: Array) -> SafetyVerdict:
         """Send one tick's joints (n,) rad and rad/s as far as the supervisor lets them.
 
         Raises:
-            SafetyError: the supervisor halted; the robot was told to stop.
+            SafetyError: the supervisor halted; the arm has braked and was told to stop.
         """
         verdict = self.command(q, qd)
         self.advance()
+        if verdict.level is VerdictLevel.HALT:
+            for _ in range(_LONGEST_BRAKING_TICKS):
+                if self.supervisor.at_rest:
+                    break
+                self.command(q, qd)
+                self.advance()
+            self.robot.stop()
+            raise SafetyError(f"halted: {verdict.reason}")
         return verdict
 
     def command(self, q: Array, qd: Array) -> SafetyVerdict:
-        """The first half of a tick: judge and send; raises as ``tick`` does."""
-        now = self.clock.now_s()
-        qs, qds, verdict = self.supervisor.filter(self.state, q[None], qd[None], now)
-        self.robot.send(JointCommand(qs[0], qds[0]), self.gripper)
+        """The first half of a tick: what is left of a command goes to the robot.
+
+        After a HALT that is the way to rest, one tick of it at each call, whatever is asked for.
+        """
+        now, supervisor, loop = self.clock.now_s(), self.supervisor, self.loop
+        signals = supervisor.signals
+        signals.gripper = self._felt
+        acts = self.phase == "grasp" and loop.acting
+        signals.policy_stamp_s = self._acted_s if acts else None
+        qs, qds, verdict = supervisor.filter(self._fresh, q[None], qd[None], now, self.gripper)
+        self._gripped = supervisor.grip(self.gripper, self._gripped)
+        self.robot.send(JointCommand(qs[0], qds[0]), self._gripped)
         self.q_sent, self.qd_sent = qs[0], qds[0]
         if self.log is not None:
             self.log.state(
@@ -127,22 +158,24 @@ class Player:
                 verdict,
                 self.phase,
                 qd_command=qds[0],
-                gripper=self.gripper,
-                X_world_tool=self.loop.kinematics.forward(self.state.joints.position_rad)
+                gripper=self._gripped,
+                X_world_tool=loop.kinematics.forward(self.state.joints.position_rad)
                 if self.log.recorder is not None
                 else None,
             )
-        if verdict.level is VerdictLevel.HALT:
-            self.robot.stop()
-            raise SafetyError(f"halted: {verdict.reason}")
         return verdict
 
     def advance(self) -> None:
         """The second half: wait for the next tick, read the robot, feel the fingers."""
         self.clock.sleep_until(self.clock.now_s() + TICK_S)
-        self.state = self.robot.read()
-        grip = self.state.gripper
-        self.loop.feel([(grip.opening_m, grip.force_n)])
+        try:
+            self.state = self._fresh = self.robot.read()
+        except SteadyhandError as error:  # a lost reading; the supervisor lets the last one age
+            _log.warning("lost a reading: %s", error)
+            self._fresh = None
+        else:
+            grip = self.state.gripper
+            self._felt = self.loop.feel([(grip.opening_m, grip.force_n)])
 
     def run(self, motion: Motion[T]) -> T:
         """Drive a motion to its end, tick by tick; raises as ``tick`` does."""
@@ -234,5 +267,6 @@ class Player:
         self.gripper = gripper.command(self.loop.commanded_opening_m, gripper.max_force_n)
 
     def command_gripper(self, command: GripperCommand) -> None:
-        """Pass on what the policy wants of the gripper."""
+        """Pass on what the policy, which has just acted, wants of the gripper."""
         self.gripper = command
+        self._acted_s = self.clock.now_s()

@@ -145,12 +145,19 @@ class ControllerNode:
         """One tick's command."""
         if self._motion is None:
             self._next_goal(now_s)
+        supervisor = self.player.supervisor
         try:
-            if self.player.supervisor.halted:
-                raise SafetyError(self.player.supervisor.verdict.reason)
-            self._tick(now_s)
+            if not supervisor.halted:
+                self._tick(now_s)
         except SafetyError as error:
             self._end_halted(str(error), now_s)
+            return
+        if supervisor.halted:
+            self._verdict = None
+            if not supervisor.at_rest:  # the supervisor lets the way to rest through, and no more
+                self.player.command(self.player.q_sent, 0.0 * self.player.q_sent)
+                return
+            self._end_halted(supervisor.verdict.reason, now_s)
 
     def _tick(self, now_s: float) -> None:
         player, motion = self.player, self._motion

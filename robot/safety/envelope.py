@@ -6,16 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.limits import RobotLimits
-from robot.safety.monitors import SafetyConfig, Sent
+from robot.safety.config import SafetyConfig
+from robot.safety.sent import Sent
 
 Array = NDArray[np.float64]
 
 
 class Envelope:
-    """The limits of :class:`FiniteMonitor` to :class:`AccelerationMonitor` side by side.
+    """The limits of position, velocity and acceleration side by side, for numbers only.
 
-    Nearly all batches are within all of them. Asking one monitor after the other takes several
-    times as long, so they are asked only about a batch that is not: to name what is wrong with it.
+    Of positions only those count from which even full speed can be stopped. Nearly all batches are
+    within all of them. Asking one monitor after the other takes several times as long, so they are
+    asked only about a batch that is not: to name what is wrong with it.
 
     Args:
         limits: of the arm.
@@ -28,8 +30,10 @@ class Envelope:
         speed = joints.velocity_rad_s * (1.0 + c.tolerance)
         step = np.minimum(speed * c.tick_s, c.jump_rad)
         change = joints.acceleration_rad_s2 * (1.0 + c.tolerance) * c.tick_s**2
-        self._low = (joints.lower_rad - c.position_tolerance_rad, -step, -change, -speed)
-        self._high = (joints.upper_rad + c.position_tolerance_rad, step, change, speed)
+        stop = joints.velocity_rad_s**2 / (2.0 * joints.acceleration_rad_s2)
+        stop = stop * (1.0 + c.tolerance) ** 2 - c.position_tolerance_rad
+        self._low = (joints.lower_rad + stop, -step, -change, -speed)
+        self._high = (joints.upper_rad - stop, step, change, speed)
         self._blocks: dict[int, _Block] = {}
 
     def holds(self, q: Array, qd: Array, sent: Sent) -> bool:

@@ -14,20 +14,16 @@ from robot.geometry import all_finite
 from robot.interface import SafetyMonitor
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
+from robot.safety import suite
+from robot.safety.braking import Brake
+from robot.safety.config import SafetyConfig
 from robot.safety.envelope import Envelope
-from robot.safety.monitors import (
-    AccelerationMonitor,
-    FiniteMonitor,
-    PositionMonitor,
-    SafetyConfig,
-    Sent,
-    StaleMonitor,
-    VelocityMonitor,
-    WorkspaceMonitor,
-    halt,
-    slow,
-)
-from robot.types import OK, RobotState, SafetyVerdict, VerdictLevel
+from robot.safety.readings import FiniteMonitor
+from robot.safety.sent import Sent
+from robot.safety.signals import Signals
+from robot.safety.tick import Tick
+from robot.safety.verdict import halt, slow
+from robot.types import OK, GripperCommand, RobotState, SafetyVerdict, VerdictLevel
 
 __all__ = ["SafetyConfig", "Supervisor"]
 
@@ -39,13 +35,13 @@ _log = logging.getLogger(__name__)
 class Supervisor:
     """Takes the worst verdict of all monitors and applies it.
 
-    A HALT latches until :meth:`reset`. One tick at a time or many in one batch give the same
-    commands as long as no limit is active.
+    A HALT brakes and latches until :meth:`reset`. One tick at a time or many in one batch give the
+    same commands as long as no limit is active.
 
     Args:
         limits: of the arm.
         kinematics: of the arm; used for the workspace, so one thread only.
-        config: see :class:`SafetyConfig`.
+        config: see :class:`SafetyConfig`; all monitors are on unless it says otherwise.
         extra: further monitors, asked after the built-in ones.
     """
 
@@ -57,24 +53,33 @@ class Supervisor:
         extra: Sequence[SafetyMonitor] = (),
     ) -> None:
         self.config = c = config if config is not None else SafetyConfig()
+        self.signals = Signals()
         self._n = limits.joints.count
         self._sent = Sent(self._n)
         self._limiter = JointLimiter(limits.joints, c.tick_s)
-        self._first = FiniteMonitor(limits)
-        stale = StaleMonitor(c)
-        workspace = WorkspaceMonitor(limits, kinematics, c, self._sent)
-        self._monitors: list[SafetyMonitor] = [
-            self._first,
-            stale,
-            PositionMonitor(limits, c, self._sent),
-            VelocityMonitor(limits, c, self._sent),
-            AccelerationMonitor(limits, c, self._sent),
-            workspace,
+        self._brake = Brake(limits.joints, c.tick_s, c.jerk_share)
+        self._tick = Tick(kinematics, self._sent, c.tick_s, c.force.filter_share)
+        #: The monitors that are on, by name.
+        self.monitors = suite.make(limits, kinematics, c, self._sent, self._tick, self.signals)
+        self._all: list[SafetyMonitor] = [*self.monitors.values(), *extra]
+        first = self.monitors.get("finite")
+        self._first = first if isinstance(first, FiniteMonitor) else None
+        self._ticks = any(name in self.monitors for name in suite.NEED_TICK)
+        self._envelope = Envelope(limits, c)
+        within = ("finite", "position", "velocity", "acceleration")
+        self._beyond_envelope = [
+            *(m for name, m in self.monitors.items() if name not in within),
             *extra,
         ]
-        self._envelope = Envelope(limits, c)
-        self._beyond_envelope: list[SafetyMonitor] = [stale, workspace, *extra]
+        # The dear ones take turns at single ticks; in between, what they said last stands.
+        self._turns = {self.monitors[n]: k for n, k in suite.TURNS.items() if n in self.monitors}
+        self._kept: dict[SafetyMonitor, SafetyVerdict] = {}
+        self._turn = 0
+        self._jerk_step = (
+            limits.joints.jerk_rad_s3 * c.jerk_share * c.tick_s if "jerk" in self.monitors else None
+        )
         self._speed = limits.joints.velocity_rad_s * (1.0 + c.tolerance)
+        self._gripper = limits.gripper
         self._state: RobotState | None = None
         self._latched: SafetyVerdict | None = None
         self._verdict = OK
@@ -82,7 +87,7 @@ class Supervisor:
     @property
     def verdict(self) -> SafetyVerdict:
         """The newest verdict, complete."""
-        return self._verdict
+        return self._latched or self._verdict
 
     @property
     def halted(self) -> bool:
@@ -90,23 +95,36 @@ class Supervisor:
         return self._latched is not None
 
     @property
+    def at_rest(self) -> bool:
+        """Whether what was last sent stands still: after a HALT, whether it has braked."""
+        return self._sent.at_rest
+
+    @property
+    def wants_look(self) -> bool:
+        """Whether the policy sees what is unlike anything before, so that a look is worth it."""
+        novelty = self.signals.novelty
+        return novelty is not None and not novelty <= self.config.novelty_most
+
+    @property
     def last_sent_rad(self) -> Array | None:
         """(n,) joints that were last let through or held, None before the first command."""
         return self._sent.position_rad.copy() if self._sent.known else None
 
     def estop(self, reason: str = "emergency stop") -> None:
-        """Halt now and stay so until :meth:`reset`."""
+        """Halt from the next tick on and stay so until :meth:`reset`; from any thread."""
         self._latch(halt(f"e-stop: {reason}"))
 
-    def reset(self, q: Array | None = None) -> None:
-        """Release a latched HALT by hand, its cause gone (if not, the next command halts again).
+    def reset(self, q: Array | None = None, state: RobotState | None = None) -> None:
+        """Release a latched HALT by hand.
 
         Args:
             q: (n,) rad from which the commands go on, at rest. When None, the last sent joints if
                 there are any, else those that the first command starts from.
+            state: the newest reading. Where it, or what the loop signals, would halt an arm at
+                rest, the HALT stays. Without it, the next command halts again.
 
         Raises:
-            SafetyError: ``q`` has the wrong length or is not finite.
+            SafetyError: ``q`` has the wrong length or is not finite, or the cause is not gone.
         """
         if q is not None:
             start = np.array(q, dtype=np.float64)
@@ -115,6 +133,14 @@ class Supervisor:
             self._sent.rest_at(start)
         elif self._sent.known:
             self._sent.rest_at(self._sent.position_rad)
+        self._forget()
+        if state is not None and self._sent.known:
+            rest = self._sent.position_rad[None]
+            verdict = self._worst(state, rest, np.zeros_like(rest), state.stamp_s)
+            if verdict.level is VerdictLevel.HALT:
+                self._latch(verdict)
+                raise SafetyError(f"supervisor reset: the cause is not gone: {verdict.reason}")
+            self._forget()
         self._state = None
         self._latched = None
         self._verdict = OK
@@ -140,19 +166,26 @@ class Supervisor:
         return verdict
 
     def filter(
-        self, state: RobotState | None, q_command: Array, qd: Array, now_s: float
+        self,
+        state: RobotState | None,
+        q_command: Array,
+        qd: Array,
+        now_s: float,
+        gripper: GripperCommand | None = None,
     ) -> tuple[Array, Array, SafetyVerdict]:
         """What may be sent instead of a command, and why; takes it as sent.
 
         On OK the very arrays that came in. On SCALE the motion from the last sent joints, shrunk
-        and cut to the joints' velocity, acceleration and position limits. On HALT the last sent
-        joints (before the first command, the measured ones) at rest.
+        and cut to the joints' velocity, acceleration, jerk and position limits. On HALT each
+        joint's shortest way to rest within its limits, from the last sent joints (before the first
+        command, the measured ones).
 
         Args:
             state: the newest reading; None where it went missing, then the one before ages on.
             q_command: (ticks, n) rad, joint targets of the coming ticks.
             qd: (ticks, n) rad/s, their feed-forward.
             now_s: the time on the clock that stamps the state.
+            gripper: what the gripper is told beside them; see :meth:`grip`.
 
         Returns:
             (ticks, n) rad, (ticks, n) rad/s, the verdict. When the verdict is not OK, a controller
@@ -161,33 +194,69 @@ class Supervisor:
         Raises:
             SafetyError: halted before any state was read, so that there is nothing to hold.
         """
+        self.signals.gripper_command = gripper
         verdict = self.check(state, q_command, qd, now_s)
         if verdict.level is VerdictLevel.HALT:
-            return (*self._hold(q_command), verdict)
+            return (*self._braking(q_command), verdict)
         if verdict.level is VerdictLevel.SCALE:
             q_command, qd = self._shrink(q_command, qd, verdict.scale)
         self._remember(q_command)
         return q_command, qd, verdict
+
+    def grip(self, command: GripperCommand, last: GripperCommand) -> GripperCommand:
+        """The gripper's command as it may be sent: the very one within limits, else cut to them.
+
+        Where a HALT is latched, or a number is none, the last one stays: a hand that holds goes on
+        holding.
+        """
+        if self._latched is not None:
+            return last
+        most_m, most_n = self._gripper.max_opening_m, self._gripper.max_force_n
+        if 0.0 <= command.opening_m <= most_m and command.force_n <= most_n:
+            return command
+        opening_m = min(max(command.opening_m, 0.0), most_m)
+        return GripperCommand(opening_m, min(command.force_n, most_n))
+
+    def _forget(self) -> None:
+        self._tick.forget()
+        self._kept.clear()
+        for monitor in self._all:
+            forget = getattr(monitor, "forget", None)
+            if forget is not None:
+                forget()
 
     def _worst(self, state: RobotState | None, q: Array, qd: Array, now_s: float) -> SafetyVerdict:
         if state is None:
             return halt("stale input: no state was ever read")
         self._sent.forget_moved()
         monitor: object = self
-        worst = OK
+        worst, first = OK, self._first
         try:
-            monitors = self._monitors
-            if self._first.sound(state) and self._envelope.holds(q, qd, self._sent):
+            monitors = self._all
+            if (first is None or first.sound(state)) and self._envelope.holds(q, qd, self._sent):
                 monitors = self._beyond_envelope
+            elif first is None:
+                worst = self._feed_forward(state, q, qd)
+            ticks = self._ticks
+            self._turn ^= 1
+            kept = self._kept
             for monitor in monitors:
-                verdict = monitor.check(state, q, now_s)
-                if verdict is OK and monitor is not self._first:
+                if ticks and monitor is not first:
+                    self._tick.begin(state, q)
+                    ticks = False
+                if monitor in kept and self._turn == self._turns[monitor]:
+                    verdict = kept[monitor]
+                else:
+                    verdict = monitor.check(state, q, now_s)
+                    if monitor in self._turns:
+                        kept[monitor] = verdict
+                if verdict is OK and monitor is not first:
                     continue
                 if not 0.0 <= verdict.scale <= 1.0:
                     return halt(f"monitor {type(monitor).__name__} gave scale {verdict.scale}")
                 if (verdict.level, -verdict.scale) > (worst.level, -worst.scale):
                     worst = verdict
-                if monitor is self._first:
+                if monitor is first:
                     if worst.level is VerdictLevel.OK:
                         worst = self._feed_forward(state, q, qd)
                     if worst.level is VerdictLevel.HALT:
@@ -199,7 +268,7 @@ class Supervisor:
 
     def _feed_forward(self, state: RobotState, q: Array, qd: Array) -> SafetyVerdict:
         """Judges the velocities; at the very first command also where it starts from."""
-        if qd.shape != q.shape or not all_finite(qd):
+        if self._first is not None and (qd.shape != q.shape or not all_finite(qd)):
             return halt(f"command: velocities must be finite and of shape {q.shape}")
         if not self._sent.known:
             start = q[0] - qd[0] * self.config.tick_s
@@ -219,27 +288,36 @@ class Supervisor:
         self._latched = self._verdict = verdict
         _log.warning("HALT: %s", verdict.reason)
 
-    def _hold(self, q_command: Array) -> tuple[Array, Array]:
+    def _braking(self, q_command: Array) -> tuple[Array, Array]:
         sent = self._sent
-        if not sent.known and self._state is None:
-            raise SafetyError("supervisor: halted before any state was read: nothing to hold")
-        if not sent.known and self._state is not None:
+        if not sent.known:
+            if self._state is None:
+                raise SafetyError("supervisor: halted before any state was read: nothing to hold")
             sent.rest_at(self._state.joints.position_rad)
-        sent.rest_at(sent.position_rad)
         ticks = max(1, q_command.shape[0] if np.ndim(q_command) == 2 else 1)
-        return np.tile(sent.position_rad, (ticks, 1)), np.zeros((ticks, self._n))
+        q_out, qd_out = np.empty((ticks, self._n)), np.empty((ticks, self._n))
+        for k in range(ticks):
+            if not sent.at_rest:
+                sent.advance(*self._brake.next(sent))
+            q_out[k], qd_out[k] = sent.position_rad, sent.velocity_rad_s
+        return q_out, qd_out
 
     def _remember(self, q: Array) -> None:
-        before = q[-2] if len(q) > 1 else self._sent.position_rad
-        self._sent.advance(q[-1].copy(), (q[-1] - before) / self.config.tick_s)
+        dt, sent = self.config.tick_s, self._sent
+        if len(q) == 1:
+            sent.advance(q[-1].copy(), (q[-1] - sent.position_rad) / dt)
+            return
+        two_before = q[-3] if len(q) > 2 else sent.position_rad
+        sent.advance(q[-1].copy(), (q[-1] - q[-2]) / dt, (q[-2] - two_before) / dt)
 
     def _shrink(self, q: Array, qd: Array, scale: float) -> tuple[Array, Array]:
         """The motion from the last sent joints, shrunk by ``scale`` and within the joint limits."""
-        dt, limiter = self.config.tick_s, self._limiter
+        dt, limiter, jerk = self.config.tick_s, self._limiter, self._jerk_step
         start = self._sent.position_rad
         targets = start + scale * (q - start)
         q_out, qd_out = np.empty_like(targets), np.empty_like(targets)
         position, velocity, before = start, self._sent.velocity_rad_s, start
+        earlier = self._sent.velocity_before_rad_s
         for k, target in enumerate(targets):
             # Follow the target's own speed, and close what is behind no faster than can be
             # stopped, or a joint that has to catch up would overshoot.
@@ -251,7 +329,10 @@ class Supervisor:
                 gap = before - position
                 catch_up = np.minimum(np.abs(gap) / dt, limiter.stoppable(np.abs(gap)))
                 rate = rate + np.copysign(catch_up, gap)
-            velocity, _ = limiter.limit(position, velocity, rate)
+            wanted, _ = limiter.limit(position, velocity, rate)
+            if jerk is not None:
+                wanted = limiter.ease(position, earlier, velocity, wanted, jerk)
+            earlier, velocity = velocity, wanted
             position = position + velocity * dt
             q_out[k], qd_out[k] = position, velocity
             before = target

@@ -18,6 +18,7 @@ from robot.interface import Policy
 from robot.limits import load_limits
 from robot.planning.ranking import Refusal
 from robot.planning.reach import reachable
+from robot.safety.suite import for_batches
 from robot.safety.supervisor import Supervisor
 from robot.types import (
     Detection,
@@ -251,7 +252,7 @@ def chain() -> tuple[GraspLoop, Supervisor, GraspCandidate, np.ndarray]:
     chosen, q = reachable(
         loop, GraspCandidate(pose, 0.03, 0.07, 1.0, 0, 0.0), np.asarray(limits.home_rad)
     )
-    supervisor = Supervisor(limits, loop.kinematics)
+    supervisor = Supervisor(limits, loop.kinematics, for_batches())
     supervisor.reset(q)
     loop.begin(chosen, None, q, 0.07, 0.0)
     return loop, supervisor, chosen, q

@@ -13,8 +13,9 @@ from robot.execution.servo import CartesianServo
 from robot.kinematics import Kinematics
 from robot.limits import load_limits
 from robot.safety.envelope import Envelope
-from robot.safety.monitors import SafetyConfig, Sent
-from robot.safety.supervisor import Supervisor
+from robot.safety.sent import Sent
+from robot.safety.suite import for_batches
+from robot.safety.supervisor import SafetyConfig, Supervisor
 from robot.types import GripperState, JointState, RobotState
 
 LIMITS = load_limits("panda")
@@ -32,7 +33,10 @@ class Never:
 @given(st.integers(0, 2**32 - 1), st.floats(0.5, 3.0), st.sampled_from([1, 5, 12]))
 def test_the_short_way_and_all_monitors_give_the_same(seed, wildness, ticks):
     rng = np.random.default_rng(seed)
-    servo, short, long = CartesianServo(ARM, LIMITS), *(Supervisor(LIMITS, ARM) for _ in range(2))
+    servo, short, long = (
+        CartesianServo(ARM, LIMITS),
+        *(Supervisor(LIMITS, ARM, for_batches()) for _ in range(2)),
+    )
     long._envelope = Never()
     for supervisor in (short, long):
         supervisor.reset(HOME)

@@ -12,16 +12,11 @@ from robot.errors import ConfigError, SafetyError
 from robot.interface import SafetyMonitor
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits, load_limits
-from robot.safety.monitors import (
-    AccelerationMonitor,
-    FiniteMonitor,
-    PositionMonitor,
-    SafetyConfig,
-    Sent,
-    StaleMonitor,
-    VelocityMonitor,
-    WorkspaceMonitor,
-)
+from robot.safety.config import SafetyConfig
+from robot.safety.joints import AccelerationMonitor, PositionMonitor, VelocityMonitor
+from robot.safety.readings import FiniteMonitor, StaleMonitor
+from robot.safety.sent import Sent
+from robot.safety.space import WorkspaceMonitor
 from robot.types import GripperState, JointState, Pose, RobotState, VerdictLevel
 
 LIMITS = load_limits("panda")

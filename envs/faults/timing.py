@@ -1,0 +1,79 @@
+"""How long the monitors take: the ticks of a simulated pick, judged again with a watch in hand."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.expert import ExpertPolicy
+from envs.objects import ObjectModel
+from envs.physics import physics
+from envs.scene import DropConfig
+from envs.station import Station
+from robot.kinematics import Kinematics
+from robot.planning.obstacles import Box
+from robot.safety.supervisor import Supervisor
+from robot.types import GripperCommand, GripperState, RobotState
+
+Array = NDArray[np.float64]
+_Row = tuple[RobotState, Array, Array, float, GripperCommand, GripperState | None, float | None]
+
+
+def time_monitors(ticks: int) -> tuple[list[float], dict[str, list[float]]]:
+    """µs of ``ticks`` whole calls of the supervisor, and of each monitor's own."""
+    station = Station(ExpertPolicy(0.22), physics("nominal"), "truth")
+    try:
+        rows, scene = _record(station)
+        limits = station.limits
+    finally:
+        station.close()
+    supervisor = Supervisor(limits, Kinematics(limits))
+    supervisor.signals.see(scene)
+    whole: list[float] = []
+    each: dict[str, list[float]] = {name: [] for name in supervisor.monitors}
+    for measured in (False, True, True):  # the first round warms up
+        count = 0
+        while count < ticks:
+            supervisor.reset(rows[0][1][0])
+            for state, q, qd, now, command, felt, acted in rows:
+                signals = supervisor.signals
+                signals.gripper, signals.policy_stamp_s = felt, acted
+                began = time.perf_counter_ns()
+                supervisor.filter(state, q, qd, now, command)
+                if measured and len(whole) < ticks:
+                    whole.append((time.perf_counter_ns() - began) / 1e3)
+                count += 1
+    for state, q, qd, now, command, felt, acted in rows:
+        signals = supervisor.signals
+        signals.gripper, signals.policy_stamp_s = felt, acted
+        supervisor.filter(state, q, qd, now, command)
+        # Once more, each for itself; what it remembers of time does no harm to its own time.
+        for name, monitor in supervisor.monitors.items():
+            began = time.perf_counter_ns()
+            monitor.check(state, q, now)
+            each[name].append((time.perf_counter_ns() - began) / 1e3)
+    return whole, each
+
+
+def _record(station: Station) -> tuple[list[_Row], tuple[Box, ...]]:
+    box = ObjectModel("box", "box", dimensions_m=(0.04, 0.09, 0.05))
+    supervisor = station.picker.player.supervisor
+    real, rows = supervisor.filter, []
+
+    def keep(state, q, qd, now_s, gripper=None):  # type: ignore[no-untyped-def]
+        signals = supervisor.signals
+        rows.append(
+            (state, q.copy(), qd.copy(), now_s, gripper, signals.gripper, signals.policy_stamp_s)
+        )
+        return real(state, q, qd, now_s, gripper)
+
+    supervisor.filter = keep  # type: ignore[method-assign]
+    station.begin([box], DropConfig(), 3)
+    picker = station.picker
+    attempt = picker.grasp(picker.look())
+    scene = supervisor.signals.scene
+    picker.put_away(attempt)
+    picker.home()
+    return rows, scene

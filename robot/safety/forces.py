@@ -1,0 +1,113 @@
+"""What the joints and the tool feel: torque, contact, power."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.limits import RobotLimits
+from robot.safety.config import SafetyConfig
+from robot.safety.tick import Tick
+from robot.safety.verdict import halt, slow
+from robot.types import OK, RobotState, SafetyVerdict
+
+Array = NDArray[np.float64]
+
+
+class TorqueMonitor:
+    """No motor stays at its torque limit, and no torque changes faster than its rate limit."""
+
+    name = "torque"
+    source = "libfranka: 87 and 12 N·m, 1000 N·m/s as a mean over 50 ms"
+
+    def __init__(self, limits: RobotLimits, config: SafetyConfig) -> None:
+        c = config.force
+        self._limit = limits.joints.torque_nm * c.torque_share
+        self._ticks = max(1, round(c.torque_s / config.tick_s))
+        window = max(1, round(c.torque_rate_s / config.tick_s))
+        self._rate = limits.joints.torque_rate_nm_s
+        self._swing = self._rate * window * config.tick_s
+        self._past: deque[Array] = deque(maxlen=window)
+        self._full = 0
+        self._wild = 0
+
+    def forget(self) -> None:
+        """Nothing was felt yet."""
+        self._past.clear()
+        self._full = self._wild = 0
+
+    def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
+        """SCALE at a limit, HALT where it lasts."""
+        torque = state.joints.effort_nm
+        past = self._past
+        oldest = past[0] if len(past) == past.maxlen else torque
+        past.append(torque)
+        swing = float(np.abs(torque - oldest).max())
+        self._wild = self._wild + 1 if swing > self._swing else 0
+        if np.count_nonzero(np.abs(torque) >= self._limit):
+            self._full += 1
+            j = int((np.abs(torque) / self._limit).argmax())
+            reason = f"joint {j + 1}: torque {torque[j]:.1f} N·m is at its limit"
+            return halt(reason) if self._full >= self._ticks else slow(0.5, reason)
+        self._full = 0
+        if self._wild:
+            reason = f"torque changes by {swing:.0f} N·m in {self._swing / self._rate:.2f} s"
+            return halt(reason) if self._wild >= self._ticks else slow(0.5, reason)
+        return OK
+
+
+class ContactMonitor:
+    """The tool presses on nothing harder than it may: slowly at first, then not at all."""
+
+    name = "contact"
+    source = "ISO/TS 15066: between a face's 65 N and a hand's 140 N, quasi-static"
+
+    def __init__(self, config: SafetyConfig, tick: Tick) -> None:
+        self._c, self._tick = config.force, tick
+
+    def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
+        """SCALE where it presses on, HALT above the stop; what withdraws is free below that."""
+        c = self._c
+        force_n, torque_nm, force = self._tick.contact
+        if force_n > c.contact_stop_n:
+            return halt(
+                f"contact: the tool presses with {force_n:.0f} N, stop {c.contact_stop_n:g}"
+            )
+        if torque_nm > c.contact_stop_nm:
+            return halt(
+                f"contact: the tool turns against {torque_nm:.1f} N·m, stop {c.contact_stop_nm:g}"
+            )
+        if force_n > c.contact_n and float(force.dot(self._tick.tool_velocity[:3])) > 0.0:
+            left = (c.contact_most_n - force_n) / (c.contact_most_n - c.contact_n)
+            return slow(left, f"contact: the tool presses on with {force_n:.0f} N")
+        return OK
+
+
+class PowerMonitor:
+    """All joints together do not give off more mechanical power than allowed."""
+
+    name = "power"
+    source = "ISO 10218-1:2006: 80 W"
+
+    def __init__(self, config: SafetyConfig) -> None:
+        self._limit = config.force.power_w
+        self._share = config.tick_s / max(config.force.power_s, config.tick_s)
+        self._power = 0.0
+
+    def forget(self) -> None:
+        """The arm rests."""
+        self._power = 0.0
+
+    def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
+        """SCALE to what gives the limit, and HALT at twice of it."""
+        joints = state.joints
+        power = float(joints.effort_nm.dot(joints.velocity_rad_s))
+        self._power += self._share * (abs(power) - self._power)
+        if self._power <= self._limit:
+            return OK
+        reason = f"power: {self._power:.0f} W is above {self._limit:g}"
+        if self._power > 2.0 * self._limit:
+            return halt(reason)
+        return slow(self._limit / self._power, reason)

@@ -1,0 +1,112 @@
+"""All monitors of one arm, by name, as a :class:`SafetyConfig` chooses them."""
+
+from __future__ import annotations
+
+from robot.errors import SafetyError
+from robot.interface import SafetyMonitor
+from robot.kinematics import Kinematics
+from robot.limits import RobotLimits
+from robot.safety.config import SafetyConfig
+from robot.safety.distance import DistanceMonitor
+from robot.safety.forces import ContactMonitor, PowerMonitor, TorqueMonitor
+from robot.safety.grip import GripperMonitor, SlipMonitor
+from robot.safety.integrity import IntegrityMonitor
+from robot.safety.joints import AccelerationMonitor, JerkMonitor, PositionMonitor, VelocityMonitor
+from robot.safety.novelty import NoveltyMonitor
+from robot.safety.readings import (
+    FiniteMonitor,
+    OverrunMonitor,
+    PolicyMonitor,
+    SensorMonitor,
+    StaleMonitor,
+)
+from robot.safety.sent import Sent
+from robot.safety.signals import Signals
+from robot.safety.space import (
+    SingularityMonitor,
+    ToolSpeedMonitor,
+    WorkspaceMonitor,
+    ZoneMonitor,
+)
+from robot.safety.thermal import TemperatureMonitor
+from robot.safety.tick import Tick
+
+MONITORS = (
+    FiniteMonitor,
+    StaleMonitor,
+    SensorMonitor,
+    OverrunMonitor,
+    PolicyMonitor,
+    PositionMonitor,
+    VelocityMonitor,
+    AccelerationMonitor,
+    JerkMonitor,
+    WorkspaceMonitor,
+    ZoneMonitor,
+    ToolSpeedMonitor,
+    SingularityMonitor,
+    DistanceMonitor,
+    TorqueMonitor,
+    ContactMonitor,
+    PowerMonitor,
+    TemperatureMonitor,
+    SlipMonitor,
+    GripperMonitor,
+    NoveltyMonitor,
+    IntegrityMonitor,
+)
+NAMES: tuple[str, ...] = tuple(kind.name for kind in MONITORS)
+BATCH = ("finite", "stale", "position", "velocity", "acceleration", "workspace")
+"""What judges many ticks at once, from the commands alone: the monitors of training."""
+TURNS = {"distance": 0, "singularity": 1, "contact": 1, "temperature": 1}
+"""Monitors that are asked at every other tick, half of them at even ones."""
+NEED_TICK = ("zones", "tool_speed", "singularity", "distance", "contact")
+
+
+def for_batches(tick_s: float = SafetyConfig.tick_s) -> SafetyConfig:
+    """The monitors that judge a batch of commands: none that needs forces or every tick."""
+    return SafetyConfig(tick_s=tick_s, off=tuple(n for n in NAMES if n not in BATCH))
+
+
+def make(
+    limits: RobotLimits,
+    kinematics: Kinematics,
+    config: SafetyConfig,
+    sent: Sent,
+    tick: Tick,
+    signals: Signals,
+) -> dict[str, SafetyMonitor]:
+    """The monitors that are on, in the order in which they are asked.
+
+    Raises:
+        SafetyError: ``off`` names what is none.
+    """
+    unknown = [name for name in config.off if name not in NAMES]
+    if unknown:
+        raise SafetyError(f"no monitor is called {unknown[0]!r}; there are {', '.join(NAMES)}")
+    c = config
+    makers = {
+        "finite": lambda: FiniteMonitor(limits, signals),
+        "stale": lambda: StaleMonitor(c),
+        "sensor": lambda: SensorMonitor(limits, c, sent),
+        "overrun": lambda: OverrunMonitor(c, sent),
+        "policy": lambda: PolicyMonitor(c, signals),
+        "position": lambda: PositionMonitor(limits, c, sent),
+        "velocity": lambda: VelocityMonitor(limits, c, sent),
+        "acceleration": lambda: AccelerationMonitor(limits, c, sent),
+        "jerk": lambda: JerkMonitor(limits, c, sent),
+        "workspace": lambda: WorkspaceMonitor(limits, kinematics, c, sent),
+        "zones": lambda: ZoneMonitor(c, tick),
+        "tool_speed": lambda: ToolSpeedMonitor(limits, c, tick),
+        "singularity": lambda: SingularityMonitor(limits, c, tick),
+        "distance": lambda: DistanceMonitor(limits, kinematics, c, sent, tick, signals),
+        "torque": lambda: TorqueMonitor(limits, c),
+        "contact": lambda: ContactMonitor(c, tick),
+        "power": lambda: PowerMonitor(c),
+        "temperature": lambda: TemperatureMonitor(limits, c),
+        "slip": lambda: SlipMonitor(c, signals),
+        "gripper": lambda: GripperMonitor(limits.gripper, c, signals),
+        "novelty": lambda: NoveltyMonitor(c, signals),
+        "integrity": lambda: IntegrityMonitor(signals),
+    }
+    return {name: makers[name]() for name in NAMES if name not in c.off}

@@ -1,0 +1,15 @@
+"""The two verdicts that monitors make; OK stands in :mod:`robot.types`."""
+
+from __future__ import annotations
+
+from robot.types import SafetyVerdict, VerdictLevel
+
+
+def halt(reason: str) -> SafetyVerdict:
+    """A HALT for ``reason``."""
+    return SafetyVerdict(VerdictLevel.HALT, 0.0, reason)
+
+
+def slow(scale: float, reason: str) -> SafetyVerdict:
+    """A SCALE for ``reason``, ``scale`` cut to [0, 1]; 1 only cuts to the joint limits."""
+    return SafetyVerdict(VerdictLevel.SCALE, min(max(scale, 0.0), 1.0), reason)

@@ -1,0 +1,99 @@
+"""``steadyhand faults`` and ``steadyhand estop``: prove the monitors, and stop an arm."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, Optional, cast
+
+import typer
+
+from policies.bundle.format import Bundle, shipped
+from policies.evaluation.faults import Campaign, CampaignName, default_out, run_campaign
+from policies.evaluation.novelty import calibrate as calibrate_novelty
+from policies.evaluation.novelty import observe_picks
+from robot.errors import ConfigError
+from robot.safety import estop as stops
+from robot.safety.novelty import calibration_path
+from steadyhand.console import ERR, Json, Seed, Workers, emit, progress
+
+
+def faults(
+    campaign: Annotated[
+        str, typer.Option(help="quick: every kind once; full: in every phase, again and again.")
+    ] = "quick",
+    without: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer reads the annotation at run time)
+        typer.Option("--without", help="Switch a monitor off; may be given several times."),
+    ] = None,
+    kind: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--kind", help="Only this kind of fault; may be given several times."),
+    ] = None,
+    workers: Workers = 0,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="File of runs, to go on from; the user's cache if left out."),
+    ] = None,
+    calibrate: Annotated[
+        int,
+        typer.Option(min=0, help="Instead: anew what counts as new input, on so many picks."),
+    ] = 0,
+    alpha: Annotated[
+        float, typer.Option(min=0.0005, max=0.5, help="Share of picks that may count as new.")
+    ] = 0.005,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run all anew.")] = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Inject faults into simulated picks and count what came of them."""
+    if calibrate:
+        target = out or calibration_path()
+        with progress("picks", calibrate) as bar:
+            picks = observe_picks(
+                shipped(), calibrate, seed, on_pick=lambda _: bar.advance(bar.task_ids[0])
+            )
+        file = calibrate_novelty(picks, alpha, Bundle.load(shipped()).model("policy"), target)
+        emit(
+            {
+                "picks": len(picks),
+                "held_out": file.picks_n,
+                "alpha": file.alpha,
+                "threshold": file.threshold,
+                "out": str(target),
+            },
+            json,
+            "novelty",
+        )
+        return
+    if campaign not in ("quick", "full"):
+        raise ConfigError(f"campaign: expected quick or full, got {campaign!r}")
+    plan = Campaign(cast("CampaignName", campaign), seed, tuple(without or ()), tuple(kind or ()))
+    file = out or default_out(plan)
+    if fresh:
+        file.unlink(missing_ok=True)
+    began = time.monotonic()
+    with progress("faults", len(plan.plan())) as bar:
+        result = run_campaign(plan, workers, file, lambda _: bar.advance(bar.task_ids[0]))
+    result["wall_s"] = round(time.monotonic() - began, 1)
+    result["runs_file"] = str(file)
+    if json:
+        emit(result, True)
+        return
+    by_kind: dict[str, Any] = result.pop("by_kind")
+    emit(result, False, "faults")
+    for name, row in by_kind.items():
+        wrong = {k: row[k] for k in ("undetected", "wrong", "violations") if row[k]}
+        if wrong:
+            ERR.print(f"  {name}: {wrong}", highlight=False)
+
+
+def estop(
+    pid: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--pid", help="Of the process that moves the arm; all that run if left out."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Emergency stop: halt the arm of a running process at its next control period."""
+    emit({"stopped": stops.press(pid)}, json, "emergency stop")
