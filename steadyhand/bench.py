@@ -228,13 +228,14 @@ def _tick(policy: Any, policy_ticks: bool) -> Callable[[], object]:
     loop.begin(GraspCandidate(X, 0.04, 0.08, 1.0, 0, 0.0), None, q, 0.08, 0.0)
     supervisor.reset(q)
     rest = np.zeros(7)
-    effort = loop.kinematics.gravity_torque(q)
     count = 0
 
     def tick() -> None:
         nonlocal count
         now = count / 240.0
-        state = RobotState(now, JointState(loop.servo.q_ref, rest, effort), GripperState(0.08, 0.0))
+        at = loop.servo.q_ref
+        effort = loop.kinematics.gravity_torque(at)  # 3 us; without it the arm would seem pushed
+        state = RobotState(now, JointState(at, rest, effort), GripperState(0.08, 0.0))
         loop.feel([(0.08, 0.0)])
         if policy_ticks or count % TICKS == 0:
             loop.act(policy.act(loop.observe(state.joints.position_rad, rest, now)))

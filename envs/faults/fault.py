@@ -23,7 +23,13 @@ PHASES = ("approach", "grasp", "carry", "home")
 
 
 class Fault:
-    """Does nothing; a fault overrides where it takes hold."""
+    """Does nothing; a fault overrides where it takes hold.
+
+    Attributes:
+        waits: it does harm only once it says so; a run in which it never did does not count.
+    """
+
+    waits = False
 
     def begin(self, run: Injector) -> None:
         """It begins now."""

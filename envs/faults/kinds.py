@@ -68,7 +68,7 @@ KINDS: tuple[Kind, ...] = (
     # What happens around
     Kind("push", lambda: surroundings.Pushed(103.0),
          ("halt",), 24, monitor="contact", phases=_MOVES),
-    Kind("wrench", lambda: surroundings.Wrung(16.0), ("halt",), 48, monitor="torque"),
+    Kind("wrench", lambda: surroundings.Wrung(11.93), ("halt",), 48, monitor="torque"),
     Kind("obstacle", surroundings.Blocked, ("slow", "halt"), 36),
     Kind("heavy_object", lambda: surroundings.Weighty(5.0),
          ("recover",), lasts=None, phases=("grasp",)),

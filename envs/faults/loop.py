@@ -26,6 +26,8 @@ class Thinking(Fault):
         ticks: longer at each step.
     """
 
+    waits = True
+
     def __init__(self, ticks: int) -> None:
         self._ticks = ticks
 
@@ -51,6 +53,8 @@ class Acting(Fault):
         how: ``random``, ``adversarial``, ``stuck`` or ``nan``.
     """
 
+    waits = True
+
     def __init__(self, how: str) -> None:
         self._how = how
         self._first: Floats | None = None
@@ -70,6 +74,8 @@ class Acting(Fault):
 
 class Confused(Fault):
     """The policy sees nonsense."""
+
+    waits = True
 
     def see(self, run: Injector, observation: Floats) -> Floats:
         """Every number is off."""

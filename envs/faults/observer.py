@@ -196,7 +196,7 @@ class Observer:
         self._note("workspace_m", float(np.maximum(low - at, at - high).max()), c.workspace_m)
         for bottom, top in self._zones:
             self._note("zone_m", float(np.minimum(at - bottom, top - at).min()), c.zone_m)
-        full = np.abs(torque) >= 0.99 * self._limits.joints.torque_nm
+        full = np.abs(torque) >= 0.985 * self._limits.joints.torque_nm
         self._lasting("torque_s", float(full.any()), 0.5, round(c.torque_s / self._dt))
         self._power += (abs(float(torque @ qd)) - self._power) / 12.0
         self._note("power_w", self._power, c.power_w)

@@ -99,7 +99,8 @@ def _once(
         except SteadyhandError as error:
             result.outcome = f"error: {error}"
         _afterwards(injector, result)
-    result.happened = injector.onset is not None
+    in_effect = injector.effect is not None or not injector.fault.waits
+    result.happened = injector.onset is not None and in_effect
     result.slowed, result.halted = injector.slowed_ticks, injector.halt is not None
     if kind is None:
         result.halted = result.outcome == "halted"

@@ -91,6 +91,8 @@ class Squeezed(Fault):
 class Blocked(Fault):
     """A heavy block stands in the hand's way all at once."""
 
+    waits = True
+
     def begin(self, run: Injector) -> None:
         """Put it where the hand is going."""
         client, arm = run.world.client, run.world.arm_id
@@ -147,4 +149,4 @@ class Snatched(Fault):
         """Off to where it is in nobody's way."""
         run.observer.mark("lost")
         for k, body in enumerate(run.world.bodies):
-            run.world.place(body, (-0.5, 0.6 + 0.1 * k, 0.1), (0, 0, 0, 1))
+            run.world.place(body, (-0.3, 0.6 + 0.1 * k, 0.1), (0, 0, 0, 1))
