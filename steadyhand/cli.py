@@ -15,6 +15,9 @@ from steadyhand.console import set_up_logging, stdout_for_results
 # Typer brings its own copy of click from 0.26 on; this is the base of its errors in either case.
 _UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
+#: What a shell says of a process that Ctrl-C ended, and what we say.
+INTERRUPTED, KEPT = 130, "interrupted; finished work is kept"
+
 app = typer.Typer(
     name="steadyhand",
     no_args_is_help=True,
@@ -108,14 +111,16 @@ def main(arguments: list[str] | None = None) -> None:
     _register()
     try:
         with stdout_for_results():
-            code = app(args=arguments, standalone_mode=False)
-        sys.exit(int(code or 0))
+            code = int(app(args=arguments, standalone_mode=False) or 0)
+        if code == INTERRUPTED:  # some versions of Typer turn Ctrl-C into this instead of raising
+            _say(KEPT)
+        sys.exit(code)
     except SteadyhandError as error:
         _say(str(error))
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
-        _say("interrupted; finished work is kept")
-        sys.exit(130)
+        _say(KEPT)
+        sys.exit(INTERRUPTED)
     except _UsageError as error:
         _say(f"{error.format_message()} (see: steadyhand --help)")
         sys.exit(2)

@@ -120,7 +120,8 @@ def emit(result: dict[str, Any], as_json: bool, title: str = "") -> None:
         console.print(f"[bold]{title}[/bold]")
     width = max((len(key) for key in result), default=0)
     for key, value in result.items():
-        console.print(f"  {key:<{width}}  {_shown(value)}", highlight=False)
+        # Not as markup: a list of paths, [/tmp/a], would be read as a closing tag.
+        console.print(f"  {key:<{width}}  {_shown(value)}", highlight=False, markup=False)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

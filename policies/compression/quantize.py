@@ -143,9 +143,11 @@ def _quantized(
 ) -> onnx.ModelProto:
     weights = {w.name for w in graph.graph.initializer}
     products = [n for n in graph.graph.node if n.op_type in ("Gemm", "MatMul")]
-    layers = [n for n in products if weights & set(n.input)]
-    # What an attention multiplies are two activations: no weights to make small.
-    keep = [n.name for n in products if not weights & set(n.input)]
+    # Of a transformer the perceptrons alone: what an attention multiplies are two activations, with
+    # no weights to make small, and small errors of its projections move where it looks.
+    layers = [n for n in products if weights & set(n.input) and "attention" not in n.name]
+    kept = {n.name for n in layers}
+    keep = [n.name for n in products if n.name not in kept]
     keep += [layers[0 if end == "first" else -1].name for end in config.float_layers]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from policies.edge.chunks import ChunkMemory
 from policies.edge.metadata import PolicyMetadata
-from policies.edge.runtime import EdgePolicy, open_session
 from robot.errors import SteadyhandError
 
 Floats = NDArray[np.float32]
@@ -20,6 +19,8 @@ def edge_actor(
     env: Any, *, folder: str, precision: str, names: Sequence[str], units: Sequence[str]
 ) -> Any:
     """A bundle's policy, with the environment's observation names and units checked."""
+    from policies.edge.runtime import EdgePolicy
+
     return EdgePolicy(folder, precision, names=names, units=units)
 
 
@@ -63,6 +64,8 @@ class ChunkingActor:
     """A chunking network as an ONNX model, with its window and its blending; without torch."""
 
     def __init__(self, env: Any, *, model: bytes) -> None:
+        from policies.edge.runtime import open_session
+
         self._session = open_session(model, "chunking actor")
         props = self._session.get_modelmeta().custom_metadata_map
         metadata = PolicyMetadata.from_props(props, "chunking actor")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given
@@ -195,7 +196,7 @@ def test_a_bad_reading_leaves_no_trace_in_the_history(file: Path) -> None:
     assert np.array_equal(a.act(2 * good), b.act(2 * good))
 
 
-def test_int8_keeps_the_products_of_activations_in_fp32(
+def test_int8_leaves_the_attention_in_fp32(
     network: ChunkingNetwork, file: Path, reach_demos: Demonstrations
 ) -> None:
     model = file.read_bytes()
@@ -203,6 +204,11 @@ def test_int8_keeps_the_products_of_activations_in_fp32(
         model, recorded_inputs(network, reach_demos), QuantizeConfig(samples=500)
     )
     assert error.mean < 0.02
+    nodes = {n.name: n for n in onnx.load_from_string(int8).graph.node}
+    for name, node in nodes.items():
+        quantized = any("DequantizeLinear" in source for source in node.input)
+        if node.op_type in ("Gemm", "MatMul"):
+            assert quantized is ("perceptron" in name), name
     (file.parent / "int8.onnx").write_bytes(int8)
     policy = EdgePolicy(file.parent / "int8.onnx", names=reach_demos.spec.observation_names)
     assert policy.metadata.precision == "int8"

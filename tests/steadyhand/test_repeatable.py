@@ -16,10 +16,10 @@ from steadyhand import train
 
 ROOT = Path(__file__).parents[2]
 TINY = [
-    "task.bank_size=4",
+    "task.bank_size=8",
     "task.objects=primitives",
     "task.physics=mixed",
-    "demos.episodes=4",
+    "demos.episodes=6",
     "bc.clone.epochs=2",
     "bc.clone.observation_noise=0.02",
     "bc.rounds=1",

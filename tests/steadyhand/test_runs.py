@@ -184,6 +184,7 @@ def test_plot_draws_the_curves_of_a_run(trained, tmp_path, capsys):
     assert len(means) == 2 and all(e.get("d").count("L") == len(history) - 1 for e in means)
     for metric in ("bc/train_loss", "ppo/std"):
         runs.plot([str(trained)], out, metric)
+        assert str(trained) in capsys.readouterr().out.replace("\n", "")
         assert "nan" not in out.read_text()
     with pytest.raises(SteadyhandError, match="ends in .svg"):
         runs.plot([str(trained)], tmp_path / "score.png")
