@@ -32,14 +32,18 @@ def canary(
     """Two bundles get the same readings, one acts; how they differ."""
     from policies.bundle.format import Bundle
     from policies.edge.canary import Canary
+    from policies.edge.deadline import DeadlineConfig, EdgeConfig
     from policies.edge.live import LiveModels
     from policies.edge.metrics import Metrics
 
     if sensing not in ("camera", "truth"):
         raise ConfigError(f"sensing: expected camera or truth, got {sensing!r}")
     metrics = Metrics()
-    first = LiveModels(Bundle.load(acting), metrics=metrics)
-    second = LiveModels(Bundle.load(shadow))
+    # Neither recorded nor simulated time is real: a late result counts, and is used.
+    late = DeadlineConfig(patience=None)
+    config = EdgeConfig(policy=late, detector=late, scorer=late)
+    first = LiveModels(Bundle.load(acting), config, metrics)
+    second = LiveModels(Bundle.load(shadow), config)
     pair = Canary(first.policy, second.policy, first.detector, second.detector, metrics)
     server = metrics.serve(metrics_port) if metrics_port else None
     result: dict[str, Any] = {"acting": first.models.label, "shadow": second.models.label}

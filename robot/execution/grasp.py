@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
-from robot.execution.action import DEFAULT_SCALE, TICK_S, ActionScale, to_twist
-from robot.execution.action import TICKS as TICKS  # for who plays a policy's step
+from robot.execution.action import DEFAULT_SCALE, POLICY_TICKS, TICK_S, ActionScale, to_twist
 from robot.execution.gripper import GripperConfig, GripperController
 from robot.execution.servo import CartesianServo, ServoConfig
 from robot.geometry import yaw_between
@@ -26,6 +25,8 @@ from robot.observation import Target, observe
 from robot.types import GraspCandidate, GripperCommand, GripperState, ObjectState, Pose
 
 Array = NDArray[np.float64]
+
+TICKS = POLICY_TICKS
 
 
 @dataclass(frozen=True)

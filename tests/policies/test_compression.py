@@ -13,13 +13,13 @@ from torch import nn
 
 from configs.load import find
 from perception.session import open_session
+from perception.training.rounding import Rounding, affine
 from policies.bundle.format import Bundle
 from policies.bundle.verify import verify_bundle
-from policies.compression.fit import error, fit
+from policies.compression.fit import error, fit, twin
 from policies.compression.frontier import Point, choice, front, markdown, plot
 from policies.compression.low_rank import factored
 from policies.compression.prune import importance, prune, sparsity
-from policies.compression.quantize import affine
 from policies.compression.recipe import (
     DistillConfig,
     FitConfig,
@@ -30,7 +30,6 @@ from policies.compression.recipe import (
     Step,
     load_recipe,
 )
-from policies.compression.rounding import Rounding
 from policies.compression.variant import compress, write_variant
 from policies.demos.dataset import Demonstrations
 from policies.edge.runtime import EdgePolicy
@@ -209,7 +208,7 @@ def test_training_with_rounding_beats_rounding_afterwards(
         finally:
             rounding.remove()
 
-    before = rounded_error(coarse)
+    before = rounded_error(twin(coarse))
     student = PolicyNetwork(
         coarse.config,
         coarse.normalizer.mean.numpy(),
