@@ -115,7 +115,8 @@ def _exported(network: ScorerNetwork, held_out: Samples, config_hash: str, commi
 
 
 def _layers(network: ScorerNetwork, config: ScorerCompressConfig) -> list[nn.Module]:
-    found = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    kinds = (nn.Conv2d, nn.Linear)
+    found: list[nn.Module] = [m for m in network.modules() if isinstance(m, kinds)]
     return found[:-1] if config.float_head else found
 
 

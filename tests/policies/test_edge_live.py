@@ -356,3 +356,15 @@ def test_novelty_is_one_at_the_border_of_what_was_recorded() -> None:
     assert (scores > 1.0).mean() == pytest.approx(0.001, abs=0.0006)
     assert [novelty.score(row) for row in recorded[:5]] == pytest.approx(scores[:5], rel=1e-4)
     assert novelty.score(np.full(8, 30.0, np.float32)) > 4
+
+
+def test_the_shipped_configurations_read() -> None:
+    from configs.load import find, load
+
+    default = load(EdgeConfig, find("edge", "default"))
+    assert default == EdgeConfig()
+    jetson = load(EdgeConfig, find("edge", "jetson"))
+    assert jetson.session.providers == ("tensorrt", "cuda", "cpu")
+    assert jetson.detector == DeadlineConfig(0.1, "drop")
+    with pytest.raises(ConfigError, match="providers"):
+        load(EdgeConfig, None, ["session.providers=[tpu]"])
