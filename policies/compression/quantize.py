@@ -144,6 +144,8 @@ def _quantized(
 ) -> onnx.ModelProto:
     layers = [n for n in graph.graph.node if n.op_type in ("Gemm", "MatMul")]
     keep = [layers[0 if end == "first" else -1].name for end in config.float_layers]
+    if config.calibration == "dynamic":
+        keep += [f"{name}_MatMul" for name in keep]  # what a Gemm is called once it is split there
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(graph.SerializeToString())

@@ -20,6 +20,7 @@ from policies.compression.fit import error, fit, twin
 from policies.compression.frontier import Point, choice, front, markdown, plot
 from policies.compression.low_rank import factored
 from policies.compression.prune import importance, prune, sparsity
+from policies.compression.quantize import QuantizeConfig
 from policies.compression.recipe import (
     DistillConfig,
     FitConfig,
@@ -222,6 +223,21 @@ def test_training_with_rounding_beats_rounding_afterwards(
     after = error(coarse, reach_demos, student.raw)
     rounding.remove()
     assert len(layers) == 3 and after < 0.7 * before
+
+
+@pytest.mark.parametrize("way", ["dynamic", "entropy", "percentile"])
+def test_the_ends_stay_fp32_whatever_the_calibration(
+    taught: PolicyNetwork, reach_demos: Demonstrations, way: str
+) -> None:
+    ptq = QuantizeConfig(calibration=way, outputs=False, max_mean_error=0.5)
+    variant = compress(taught, reach_demos, recipe(Step(ptq=ptq)))
+    graph = onnx.load_from_string(variant.acting)
+    kinds = [n.op_type for n in graph.graph.node]
+    if way == "dynamic":
+        assert kinds.count("MatMulInteger") == 1 and kinds.count("MatMul") == 2
+    else:
+        assert kinds.count("QuantizeLinear") == 1  # the input of the layer between
+    assert sum(t.data_type == onnx.TensorProto.INT8 for t in graph.graph.initializer) >= 1
 
 
 def test_scale_and_zero_point_are_the_graphs() -> None:
