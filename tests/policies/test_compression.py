@@ -171,7 +171,7 @@ def test_rounding_is_what_the_graph_does(
     layers = variant.network.linears()
     rounding = Rounding(layers, reduce_range=True)
     variant.network.eval()
-    names = [n.input[0] for n in graph.graph.node if n.op_type == "Gemm"]
+    names = [n.input[0] for n in graph.graph.node if n.op_type in ("Gemm", "MatMul")]
     initial = {t.name: onnx.numpy_helper.to_array(t) for t in graph.graph.initializer}
     for i, name in enumerate(names):
         base = name.removesuffix("_DequantizeLinear_Output")
