@@ -39,10 +39,10 @@ def canary(
     if sensing not in ("camera", "truth"):
         raise ConfigError(f"sensing: expected camera or truth, got {sensing!r}")
     metrics = Metrics()
-    # A recording or a simulation waits: what comes late is compared all the same.
-    anytime = DeadlineConfig(missed="use", patience=None)
-    config = EdgeConfig(policy=anytime, detector=anytime, scorer=anytime)
-    first = LiveModels(Bundle.load(acting), config, metrics=metrics)
+    # Neither recorded nor simulated time is real: a late result counts, and is used.
+    late = DeadlineConfig(patience=None)
+    config = EdgeConfig(policy=late, detector=late, scorer=late)
+    first = LiveModels(Bundle.load(acting), config, metrics)
     second = LiveModels(Bundle.load(shadow), config)
     pair = Canary(first.policy, second.policy, first.detector, second.detector, metrics)
     server = metrics.serve(metrics_port) if metrics_port else None

@@ -25,6 +25,9 @@ def compress(
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Measure every recipe on the same episodes.")
     ] = False,
+    part: Annotated[
+        str, typer.Option(help="policy, or scorer (int8; --set method=qat reduce_range=true).")
+    ] = "policy",
     stage: Annotated[
         str, typer.Option(help="Which policy: ppo or bc; the newest if left out.")
     ] = "",
@@ -48,6 +51,11 @@ def compress(
     from policies.demos.dataset import load_demonstrations
     from policies.learning.network import PolicyNetwork
 
+    if part == "scorer":
+        emit(_scorer(run, out or run / "compress", settings), json, "scorer in int8")
+        return
+    if part != "policy":
+        raise SteadyhandError(f"part: expected policy or scorer, got {part!r}")
     stages = [stage] if stage else ["ppo", "bc"]
     weights = [w for name in stages if (w := run / name / "network.pt").is_file()]
     if not weights:
@@ -96,3 +104,26 @@ def _recipes(names: list[str] | None) -> dict[str, Any]:
         names = sorted(str(f) for f in shipped.glob("*.yaml"))
     files = [Path(n) if n.endswith((".yaml", ".yml")) else find("compress", n) for n in names]
     return {file.stem: load_recipe(file) for file in files}
+
+
+def _scorer(run: Path, out: Path, settings: list[str] | None) -> dict[str, Any]:
+    import json as json_module
+
+    from configs.load import load
+    from perception.coco import write_bytes
+    from perception.training.scorer import WEIGHTS, samples_of
+    from perception.training.scorer_compress import ScorerCompressConfig, compress_scorer
+    from perception.trials import read_trials
+    from policies.provenance import git_commit
+
+    config = load(ScorerCompressConfig, None, settings or [])
+    train, held_out = (
+        samples_of(read_trials(run / "data" / f"trials_{name}")) for name in ("train", "validation")
+    )
+    weights = run / "scorer" / WEIGHTS
+    model, report = compress_scorer(weights, train, held_out, config, git_commit())
+    folder = out / f"scorer_{config.method}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / "scorer.json", (json_module.dumps(report, indent=2) + "\n").encode())
+    write_bytes(folder / "scorer.onnx", model)
+    return {"scorer": str(folder / "scorer.onnx"), **report}

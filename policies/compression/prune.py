@@ -100,7 +100,7 @@ def _masks(
     torch_prune.global_unstructured(
         pairs, torch_prune.L1Unstructured, importance_scores=named, amount=share
     )
-    masks = [dict(layer.named_buffers())["weight_mask"].clone() for layer in layers]
+    masks = [layer.get_buffer("weight_mask").clone() for layer in layers]
     for layer in layers:
         torch_prune.remove(layer, "weight")
     return masks

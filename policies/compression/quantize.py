@@ -25,6 +25,7 @@ from onnxruntime.quantization import (
 
 from configs.load import bounded
 from perception.session import open_session
+from perception.training.rounding import affine
 from policies.edge.metadata import PolicyMetadata
 from robot.errors import SteadyhandError
 
@@ -149,6 +150,8 @@ def _quantized(
     kept = {n.name for n in layers}
     keep = [n.name for n in products if n.name not in kept]
     keep += [layers[0 if end == "first" else -1].name for end in config.float_layers]
+    if config.calibration == "dynamic":
+        keep += [f"{name}_MatMul" for name in keep]  # what a Gemm is called once it is split there
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(graph.SerializeToString())
@@ -199,13 +202,6 @@ def _options(
     if fixed:
         options["TensorQuantOverrides"] = fixed
     return options
-
-
-def affine(low: float, high: float, reduce_range: bool = False) -> tuple[float, int]:
-    """Scale and zero point of uint8 over a range, which always holds 0: as ONNX Runtime does it."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = float(np.float32(max(high - low, 1e-8) / (127 if reduce_range else 255)))
-    return scale, round(-low / scale)
 
 
 def action_error(reference: bytes, model: bytes, observations: NDArray[np.float32]) -> ActionError:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from configs.load import as_dict, digest
+from perception.training.rounding import Rounding
 from policies.bundle.contents import card_markdown, record_reference, robot_files
 from policies.bundle.format import Bundle, write_bundle
 from policies.compression.fit import error, fit, twin
@@ -18,7 +19,6 @@ from policies.compression.low_rank import low_rank
 from policies.compression.prune import prune, sparsity
 from policies.compression.quantize import QuantizeConfig, quantize_policy
 from policies.compression.recipe import DistillConfig, QatConfig, Recipe, Step
-from policies.compression.rounding import Rounding
 from policies.demos.dataset import Demonstrations
 from policies.learning.export import check_parity, export_onnx, policy_metadata
 from policies.learning.network import PolicyNetwork

@@ -144,7 +144,7 @@ class PolicyMetadata:
         Raises:
             SteadyhandError: names the first that differs.
         """
-        from robot.execution.action import ACTION, DEFAULT_SCALE, TICKS
+        from robot.execution.action import ACTION, DEFAULT_SCALE, POLICY_TICKS
 
         scale = {key: float(value) for key, value in asdict(DEFAULT_SCALE).items()}
         ratio = self.control_rate_hz / self.policy_rate_hz
@@ -152,7 +152,7 @@ class PolicyMetadata:
             ("actions", list(self.action_names), list(ACTION)),
             ("action scale", dict(self.action_scale), scale),
             ("frames", dict(self.frames), {"observation": "grasp", "action": "grasp"}),
-            ("control ticks a policy step", ratio, float(TICKS)),
+            ("control ticks a policy step", ratio, float(POLICY_TICKS)),
         ):
             if own != ours:
                 raise SteadyhandError(f"{name}: {what}: {own} in the policy, {ours} on the robot")

@@ -1,6 +1,7 @@
 """What a bundle's models give on one machine, and how two machines differ.
 
 compare.py record FILE.npz           run the shipped bundle's models on its reference inputs
+compare.py record FILE.npz verify    and every check of the bundle besides
 compare.py compare A.npz B.npz       one JSON object; exit code 1 where they differ too much
 """
 
@@ -17,8 +18,8 @@ import numpy as np
 LIMITS = {"policy": 0.05, "policy_fp32": 1e-5, "scorer": 0.05}
 
 
-def record(out: Path) -> None:
-    """Run every model, and every check of the bundle."""
+def record(out: Path, verify: bool) -> None:
+    """Run every model, and every check of the bundle if asked to."""
     import onnxruntime
 
     from perception.session import open_session
@@ -34,7 +35,7 @@ def record(out: Path) -> None:
         names = [o.name for o in session.get_outputs()]
         for name, value in zip(names, session.run(names, given), strict=True):
             arrays[f"{role}|{name}"] = np.asarray(value)
-    checks = verify_bundle(bundle.root)
+    checks = verify_bundle(bundle.root) if verify else []
     facts = {
         "machine": platform.machine(),
         "python": platform.python_version(),
@@ -74,6 +75,6 @@ def compare(first: Path, second: Path) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1] == "record":
-        record(Path(sys.argv[2]))
+        record(Path(sys.argv[2]), sys.argv[3:] == ["verify"])
     else:
         sys.exit(compare(Path(sys.argv[2]), Path(sys.argv[3])))

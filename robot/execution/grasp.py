@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
-from robot.execution.action import DEFAULT_SCALE, TICK_S, ActionScale, to_twist
-from robot.execution.action import TICKS as TICKS  # for who plays a policy's step
+from robot.execution.action import DEFAULT_SCALE, POLICY_TICKS, TICK_S, ActionScale, to_twist
 from robot.execution.gripper import GripperConfig, GripperController
 from robot.execution.servo import CartesianServo, ServoConfig
 from robot.geometry import yaw_between
@@ -33,6 +32,8 @@ from robot.types import (
 )
 
 Array = NDArray[np.float64]
+
+TICKS = POLICY_TICKS
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,10 @@ from perception.training.scorer import (  # noqa: E402
     samples_of,
     train_scorer,
 )
+from perception.training.scorer_compress import (  # noqa: E402
+    ScorerCompressConfig,
+    compress_scorer,
+)
 from perception.training.scorer_export import (  # noqa: E402
     DIAGRAM,
     MODEL,
@@ -170,3 +174,28 @@ def test_figures_by_hand():
     assert figures(np.zeros(0), np.zeros(0, dtype=bool)).n == 0
     root = ET.fromstring(reliability_svg(probability, held, "a < b"))
     assert len(root.findall(".//{*}circle")) == len(reliability(probability, held))
+
+
+@pytest.mark.parametrize("method", ["ptq", "qat"])
+def test_an_int8_scorer_orders_as_the_other_does(sets, trained, method):
+    import onnx
+
+    config = ScorerCompressConfig(
+        method=method, samples=300, epochs=2, max_auc_loss=0.02, reduce_range=True
+    )
+    model, report = compress_scorer(trained[1], *sets, config, "0" * 40)
+    assert report["bytes"] < report["fp32_bytes"]
+    assert report["difference"]["mean"] < 0.05
+    assert abs(report["int8"]["auc"] - report["fp32"]["auc"]) < 0.02
+    scorer = OnnxGraspScorer(model)
+    assert scorer.metadata["precision"] == "int8"
+    kinds = {n.op_type for n in onnx.load_from_string(model).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= kinds
+
+
+def test_an_int8_scorer_that_loses_too_much_is_refused(sets, trained):
+    """Ranges taken from empty trials cut off all that there is to see."""
+    data = sets[0]
+    empty = replace(data, patch=np.zeros_like(data.patch), number=np.zeros_like(data.number))
+    with pytest.raises(ModelError, match="int8 loses"):
+        compress_scorer(trained[1], empty, sets[1], ScorerCompressConfig(samples=100))

@@ -13,13 +13,14 @@ from torch import nn
 
 from configs.load import find
 from perception.session import open_session
+from perception.training.rounding import Rounding, affine
 from policies.bundle.format import Bundle
 from policies.bundle.verify import verify_bundle
-from policies.compression.fit import error, fit
+from policies.compression.fit import error, fit, twin
 from policies.compression.frontier import Point, choice, front, markdown, plot
 from policies.compression.low_rank import factored
 from policies.compression.prune import importance, prune, sparsity
-from policies.compression.quantize import affine
+from policies.compression.quantize import QuantizeConfig
 from policies.compression.recipe import (
     DistillConfig,
     FitConfig,
@@ -30,7 +31,6 @@ from policies.compression.recipe import (
     Step,
     load_recipe,
 )
-from policies.compression.rounding import Rounding
 from policies.compression.variant import compress, write_variant
 from policies.demos.dataset import Demonstrations
 from policies.edge.runtime import EdgePolicy
@@ -171,7 +171,7 @@ def test_rounding_is_what_the_graph_does(
     layers = variant.network.linears()
     rounding = Rounding(layers, reduce_range=True)
     variant.network.eval()
-    names = [n.input[0] for n in graph.graph.node if n.op_type == "Gemm"]
+    names = [n.input[0] for n in graph.graph.node if n.op_type in ("Gemm", "MatMul")]
     initial = {t.name: onnx.numpy_helper.to_array(t) for t in graph.graph.initializer}
     for i, name in enumerate(names):
         base = name.removesuffix("_DequantizeLinear_Output")
@@ -209,7 +209,7 @@ def test_training_with_rounding_beats_rounding_afterwards(
         finally:
             rounding.remove()
 
-    before = rounded_error(coarse)
+    before = rounded_error(twin(coarse))
     student = PolicyNetwork(
         coarse.config,
         coarse.normalizer.mean.numpy(),
@@ -223,6 +223,21 @@ def test_training_with_rounding_beats_rounding_afterwards(
     after = error(coarse, reach_demos, student.raw)
     rounding.remove()
     assert len(layers) == 3 and after < 0.7 * before
+
+
+@pytest.mark.parametrize("way", ["dynamic", "entropy", "percentile"])
+def test_the_ends_stay_fp32_whatever_the_calibration(
+    taught: PolicyNetwork, reach_demos: Demonstrations, way: str
+) -> None:
+    ptq = QuantizeConfig(calibration=way, outputs=False, max_mean_error=0.5)
+    variant = compress(taught, reach_demos, recipe(Step(ptq=ptq)))
+    graph = onnx.load_from_string(variant.acting)
+    kinds = [n.op_type for n in graph.graph.node]
+    if way == "dynamic":
+        assert kinds.count("MatMulInteger") == 1 and kinds.count("MatMul") == 2
+    else:
+        assert kinds.count("QuantizeLinear") == 1  # the input of the layer between
+    assert sum(t.data_type == onnx.TensorProto.INT8 for t in graph.graph.initializer) >= 1
 
 
 def test_scale_and_zero_point_are_the_graphs() -> None:

@@ -29,6 +29,9 @@ from policies.edge.runtime import EdgePolicy
 from robot.errors import ConfigError, SafetyError, SteadyhandError
 from robot.interface import Policy
 
+#: On a busy machine an action may be late; where that is not the question it must not matter.
+CALM = EdgeConfig(policy=DeadlineConfig(5.0, "use", None))
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -79,7 +82,7 @@ def observations(bundle: Path) -> np.ndarray:
 
 def test_a_tick_makes_no_array(small: Path) -> None:
     policy, x = EdgePolicy(small), observations(small)
-    live = LiveModels(small, EdgeConfig(policy=DeadlineConfig(5.0)))
+    live = LiveModels(small, CALM)
     rows = [np.ascontiguousarray(row) for row in x]
     out = np.zeros(policy.action_size, np.float32)
     for act in (policy.act, live.policy.act):
@@ -184,7 +187,7 @@ def test_a_late_action_stands_still_with_its_fingers_as_they_are(small: Path) ->
 
 def test_models_change_while_another_thread_acts(small: Path, other: Path) -> None:
     metrics = Metrics()
-    live = LiveModels(small, EdgeConfig(policy=DeadlineConfig(5.0)), metrics)
+    live = LiveModels(small, CALM, metrics)
     x = observations(small)[3]
     a, b = EdgePolicy(small).act(x), EdgePolicy(other).act(x)
     assert not np.array_equal(a, b)
@@ -209,7 +212,7 @@ def test_models_change_while_another_thread_acts(small: Path, other: Path) -> No
 
 
 def test_a_bundle_that_fails_its_test_changes_nothing(small: Path, tmp_path: Path) -> None:
-    live = LiveModels(small, EdgeConfig(policy=DeadlineConfig(5.0)))
+    live = LiveModels(small, CALM)
     x = observations(small)[3]
     before, label = live.policy.act(x), live.models.label
     wrong = _bundle(tmp_path / "wrong", _shifted, keep_reference=True)
@@ -243,7 +246,7 @@ def test_a_policy_that_fails_on_probation_is_rolled_back(small: Path, other: Pat
     live.models.policy._session = None  # type: ignore[assignment]
     with pytest.raises(AttributeError):  # probation is over, there is nothing to go back to
         live.policy.act(x)
-    live = LiveModels(small, EdgeConfig(policy=DeadlineConfig(5.0)))
+    live = LiveModels(small, CALM)
     live.swap(other)
     bad = x.copy()
     bad[0] = np.nan
@@ -256,7 +259,7 @@ def test_events_are_lines_of_json(small: Path, other: Path) -> None:
     stream = io.StringIO()
     handler = log_to(stream)
     try:
-        live = LiveModels(small, EdgeConfig(policy=DeadlineConfig(5.0)))
+        live = LiveModels(small, CALM)
         live.swap(other)
     finally:
         LOG.removeHandler(handler)
@@ -269,7 +272,7 @@ def test_prometheus_can_read_it(small: Path) -> None:
     from urllib.request import urlopen
 
     metrics = Metrics()
-    live = LiveModels(small, EdgeConfig(policy=DeadlineConfig(5.0)), metrics)
+    live = LiveModels(small, CALM, metrics)
     for row in observations(small)[:50]:
         live.policy.act(row)
     metrics.verdict(1)
@@ -356,3 +359,15 @@ def test_novelty_is_one_at_the_border_of_what_was_recorded() -> None:
     assert (scores > 1.0).mean() == pytest.approx(0.001, abs=0.0006)
     assert [novelty.score(row) for row in recorded[:5]] == pytest.approx(scores[:5], rel=1e-4)
     assert novelty.score(np.full(8, 30.0, np.float32)) > 4
+
+
+def test_the_shipped_configurations_read() -> None:
+    from configs.load import find, load
+
+    default = load(EdgeConfig, find("edge", "default"))
+    assert default == EdgeConfig()
+    jetson = load(EdgeConfig, find("edge", "jetson"))
+    assert jetson.session.providers == ("tensorrt", "cuda", "cpu")
+    assert jetson.detector == DeadlineConfig(0.1, "drop")
+    with pytest.raises(ConfigError, match="providers"):
+        load(EdgeConfig, None, ["session.providers=[tpu]"])

@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from policies.compression.quantize import affine
+
+def affine(low: float, high: float, reduce_range: bool = False) -> tuple[float, int]:
+    """Scale and zero point of uint8 over a range, which always holds 0: as ONNX Runtime does it."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = float(np.float32(max(high - low, 1e-8) / (127 if reduce_range else 255)))
+    return scale, round(-low / scale)
 
 
 class _RoundedWeight(nn.Module):
