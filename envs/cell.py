@@ -205,6 +205,7 @@ class Cell:
         self.executor.meter.pause()
         if self.paced is not None:
             self.paced.restart()
+        self.controller.report(now_s)
         self.bus.publish(READY, messages.string("episode"), now_s)
 
     def _in_tray(self) -> int:

@@ -14,11 +14,12 @@ from rich.live import Live
 from rich.table import Table
 
 from envs.cell import LoopRates, Pace
-from policies.beside import Beside, Standing
+from policies.beside import Beside
 from policies.beside_parts import LoopSetup
 from policies.bundle.format import Bundle, shipped
 from policies.evaluation.protocols import protocol
 from policies.provenance import git_commit, package_versions
+from policies.standing import Standing
 from robot.errors import ConfigError, SafetyError
 from robot.loop.metrics import Metrics
 from steadyhand.console import ERR, Json, Seed, emit

@@ -11,7 +11,7 @@ import numpy as np
 from robot.errors import SafetyError, SteadyhandError
 from robot.execution.acting import Acted, Acting
 from robot.execution.player import Motion, Player
-from robot.execution.states import Trouble
+from robot.execution.states import PickState, Trouble
 from robot.loop import messages
 from robot.loop.actions import ActionServer, uuid_message
 from robot.loop.bus import Bus
@@ -140,6 +140,7 @@ class ControllerNode:
         self._server: ActionServer | None = None
         self._motion: Motion[Any] | None = None
         self._verdict: SafetyVerdict | None = None
+        self._told: PickState | None = None
 
     def step(self, now_s: float) -> None:
         """One tick's command."""
@@ -165,6 +166,17 @@ class ControllerNode:
             player.command(*rest)
             return
         self._verdict = player.command(*wanted)
+        if self._server is self._grasp:
+            self._tell_state(now_s)
+
+    def _tell_state(self, now_s: float) -> None:
+        """Feedback of the policy's part, where its state has changed."""
+        states = self._acting.states
+        if states.state is not self._told:
+            self._told = states.state
+            kind = message_class(f"{_GRASP_TYPE}_Feedback")
+            elapsed_s = float(now_s - states.since_s)
+            self._grasp.tell(uuid_message(0), kind(states.state.value, elapsed_s), now_s)
 
     def _next_goal(self, now_s: float) -> None:
         if self._pending is None:
@@ -185,7 +197,7 @@ class ControllerNode:
         return next((s for s in (self._arm, self._grasp) if len(s)), None)
 
     def _start(self, server: ActionServer, goal: Any, now_s: float) -> None:
-        self._server, self._verdict = server, None
+        self._server, self._verdict, self._told = server, None, None
         if self.player.supervisor.halted:
             self._end_halted(self.player.supervisor.verdict.reason, now_s)
         elif isinstance(goal, SteadyhandError):
@@ -198,7 +210,7 @@ class ControllerNode:
 
     def _end(self, value: Any, now_s: float) -> None:
         server, self._server, self._motion = self._server, None, None
-        self._report(now_s)
+        self.report(now_s)
         if server is self._arm:
             trouble: Trouble | None = value
             code = 0 if trouble is None else _PATH_TOLERANCE_VIOLATED
@@ -218,7 +230,7 @@ class ControllerNode:
             where = nowhere(messages.header(now_s, "world"), messages.pose(_NOWHERE))
             self._grasp.abort(kind("halted", "", where, [], f"halted: {reason}"), now_s)
 
-    def _report(self, now_s: float) -> None:
+    def report(self, now_s: float) -> None:
         """Whoever waits for a result knows the state that belongs to it."""
         player = self.player
         command = JointCommand(player.q_sent, 0.0 * player.q_sent)
