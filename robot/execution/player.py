@@ -137,9 +137,13 @@ class Player:
             raise SafetyError(f"halted: {verdict.reason}")
         return verdict
 
-    def advance(self) -> None:
-        """The second half: wait for the next tick, read the robot, feel the fingers."""
-        self.clock.sleep_until(self.clock.now_s() + TICK_S)
+    def advance(self, until_s: float | None = None) -> None:
+        """The second half: wait for the next tick, read the robot, feel the fingers.
+
+        Args:
+            until_s: when that is due; a tick from now when None, which suits simulated time.
+        """
+        self.clock.sleep_until(self.clock.now_s() + TICK_S if until_s is None else until_s)
         self.state = self.robot.read()
         grip = self.state.gripper
         self.loop.feel([(grip.opening_m, grip.force_n)])

@@ -59,9 +59,7 @@ def test_a_planned_motion_over_dds_ends_where_it_should(server, command):
     robot.connect()
     loop = GraspLoop.make(LIMITS)
     start = robot.read()
-    offset_s = start.stamp_s
-    clock = RealClock()
-    clock._start_s = time.perf_counter() - offset_s  # the arm's clock is the one that stamps
+    clock = RealClock(start.stamp_s)  # the arm's clock is the one that stamps
     player = Player(robot, clock, Supervisor(LIMITS, loop.kinematics), loop)
     paths = PathPlanner(LIMITS, loop.kinematics, CollisionChecker(LIMITS, loop.kinematics), 0)
     goal = LIMITS.home_rad + np.array([0.3, 0.1, -0.2, 0.1, 0.2, 0.1, 0.3])
