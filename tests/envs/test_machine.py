@@ -77,10 +77,11 @@ def test_an_object_that_is_lost_on_the_way_is_looked_for_and_picked_again(statio
 def test_an_empty_hand_tries_again(station, machine):
     (body,) = station.world.bodies
     loop = station.loop
+    x, y, _ = station.world.pose(body).position_m
     once(
         station,
         lambda: station.player.phase == "grasp" and loop.gripper_state.contact,
-        lambda: station.world.place(body, [0.42, -0.1, 0.03], [0, 0, 0, 1]),
+        lambda: station.world.place(body, [x, y - np.copysign(0.15, y), 0.03], [0, 0, 0, 1]),
     )
     result = machine.pick()
     assert troubles(machine)[:1] == [Trouble.EMPTY_HAND], (result, machine.told)
