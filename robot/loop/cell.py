@@ -17,7 +17,7 @@ from robot.limits import RobotLimits
 from robot.loop import messages
 from robot.loop.bus import Bus
 from robot.loop.clock import PacedClock, RealClock
-from robot.loop.control import ControllerNode, GripperNode, SafetyNode
+from robot.loop.control import ControllerNode, GripperNode, SafetyNode, warm_up
 from robot.loop.executor import Executor, be_urgent
 from robot.loop.meter import Meter
 from robot.loop.publisher import PHASE, PublisherConfig
@@ -236,6 +236,7 @@ class Cell:
 
     def _warm_up(self) -> None:
         """The first message of a type costs tens of milliseconds: not within the loop."""
+        warm_up()
         self.player.command(self.player.q_sent, 0.0 * self.player.q_sent)
         self.gripper.step(0.0)
         self._diagnose(0.0)
