@@ -134,4 +134,6 @@ def board_pose(view: BoardView, intrinsics: CameraIntrinsics) -> Pose:
     )
     if not found:
         raise SensorError("board: its pose cannot be told from the corners that were found")
-    return Pose.from_matrix("cam", "board", cv2.Rodrigues(turn)[0], at.ravel())
+    return Pose.from_matrix(
+        "cam", "board", np.asarray(cv2.Rodrigues(turn)[0], dtype=np.float64), at.ravel()
+    )

@@ -48,7 +48,9 @@ def read_views(folder: Path) -> tuple[list[str], list[NDArray[np.uint8]], list[P
             f"{path}: expected 'views', each with image, X_world_tool.position_m and .quat_xyzw: "
             f"{error!r}"
         ) from None
-    names, images, poses = [], [], []
+    names: list[str] = []
+    images: list[NDArray[np.uint8]] = []
+    poses: list[Pose] = []
     for name, position, quat in rows:
         image = cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)
         if image is None:

@@ -69,8 +69,14 @@ class CameraWatch:
         self.own = own
         self.config = config or WatchConfig()
 
-    def begin(self, look: Look, obj: ObjectState, now_s: float) -> None:
-        """Watch an object of a look from now on."""
+    def begin(self, look: Look | None, obj: ObjectState, now_s: float) -> None:
+        """Watch an object of a look from now on.
+
+        Raises:
+            SensorError: there is no look; this watch takes none itself.
+        """
+        if look is None:
+            raise SensorError("watch: needs the look that showed the object")
         self._first = obj
         self._surface = surface_of(look, obj, self.config.lowest_m)
         self._tree = cKDTree(self._surface)

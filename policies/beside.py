@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,16 +18,15 @@ from envs.world import TRAY
 from perception.scorer import OnnxGraspScorer
 from policies.beside_parts import PLANNING, TO_PARTS, LoopSetup, parts_of
 from policies.bundle.format import Bundle
+from policies.standing import BusSink, PlanLog, Standing, pick_feedback
 from robot.errors import SafetyError, SteadyhandError
 from robot.execution.grasp import GraspLoop
 from robot.execution.machine import MachineConfig, PickMachine
 from robot.execution.pick import PickConfig, Picker
-from robot.execution.states import PickFeedback
+from robot.execution.states import PickFeedback, PickState
 from robot.limits import load_limits
 from robot.loop import messages
-from robot.loop.actions import uuid_message
 from robot.loop.bus import Bus
-from robot.loop.log import RunLog
 from robot.loop.logbook import Logbook
 from robot.loop.mailbox import Mailbox, Packet
 from robot.loop.process import FAILED, Processes
@@ -35,12 +34,20 @@ from robot.loop.publisher import DIAGNOSTICS, EVENTS, PHASE, PublisherConfig
 from robot.loop.recorder import Recorder
 from robot.loop.remote import RemoteArm, RemotePerception
 from robot.loop.timing import figures_of
-from robot.loop.topics import EPISODE, ESTOP, PICK_ACTION, READY, STOP, TIMING, feedback_topic
-from robot.loop.typestore import message_class
+from robot.loop.topics import (
+    EPISODE,
+    ESTOP,
+    GRASP_ACTION,
+    PICK_ACTION,
+    READY,
+    STOP,
+    TIMING,
+    feedback_topic,
+)
 from robot.loop.window import Window
-from robot.types import PickResult
 
 _START_S = 180.0
+_GRASPING = feedback_topic(GRASP_ACTION)
 _UNRECORDED = frozenset((STOP, READY))
 
 
@@ -60,35 +67,6 @@ class TimeUp(Exception):
 
 class LoopStopped(SteadyhandError):
     """A process of the loop is gone, or somebody asked for the end."""
-
-
-@dataclass
-class Standing:
-    """How the loop stands; written by one thread, read by whoever shows it.
-
-    Attributes:
-        figures: newest figures by process.
-        phase: what the arm is about.
-        feedback: where the pick stands.
-        picks: results so far.
-        messages: received so far, by topic.
-        verdict: the newest verdict's level and reason.
-    """
-
-    figures: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    phase: str = "starting"
-    feedback: PickFeedback | None = None
-    picks: list[PickResult] = field(default_factory=list)
-    messages: dict[str, int] = field(default_factory=dict)
-    verdict: tuple[int, str] = (0, "")
-    events: list[str] = field(default_factory=list)
-
-
-class _PlanLog(RunLog):
-    """Planning's own messages; what perception found it tells itself."""
-
-    def look(self, *args: Any, **kwargs: Any) -> None:
-        """Told already."""
 
 
 class Beside:
@@ -148,7 +126,7 @@ class Beside:
             self.arm,
             config=PickConfig(tray=TRAY),
             scorer=None if scorer is None else OnnxGraspScorer(scorer),
-            log=_PlanLog(_Sink(self.bus), PublisherConfig(images="none")),
+            log=PlanLog(BusSink(self.bus), PublisherConfig(images="none")),
             seed=setup.seed,
         )
         self.machine = PickMachine(self.picker, MachineConfig(), self._tell)
@@ -322,6 +300,10 @@ class Beside:
             standing.figures.update(figures_of(packet.message))
         elif packet.topic == PHASE:
             standing.phase = packet.message.data
+        elif packet.topic == _GRASPING and standing.feedback is not None:
+            state = PickState(packet.message.feedback.state)
+            told = replace(standing.feedback, state=state, since_s=packet.stamp_s)
+            self._tell(told, packet.stamp_s)
         elif packet.topic == DIAGNOSTICS:
             status = packet.message.status[0]
             standing.verdict = int(status.level), status.message
@@ -331,22 +313,11 @@ class Beside:
             if text.startswith(FAILED):
                 self._failure = text.removeprefix(FAILED)
 
-    def _tell(self, feedback: PickFeedback) -> None:
+    def _tell(self, feedback: PickFeedback, stamp_s: float | None = None) -> None:
         self.standing.feedback = feedback
-        kind = message_class("steadyhand_msgs/action/Pick_FeedbackMessage")
-        part = message_class("steadyhand_msgs/action/Pick_Feedback")
-        trouble = "" if feedback.trouble is None else feedback.trouble.value
-        message = kind(
-            uuid_message(len(self.standing.picks) + 1),
-            part(
-                feedback.state.value,
-                float(feedback.since_s),
-                int(feedback.attempt),
-                trouble,
-                feedback.recovery,
-            ),
-        )
-        self.bus.publish(feedback_topic(PICK_ACTION), message, self.arm.now_s())
+        message = pick_feedback(feedback, len(self.standing.picks) + 1)
+        when_s = self.arm.now_s() if stamp_s is None else stamp_s
+        self.bus.publish(feedback_topic(PICK_ACTION), message, when_s)
 
     def _tell_phase(self, name: str) -> None:
         if name != self.standing.phase:
@@ -354,19 +325,6 @@ class Beside:
 
     def _say(self, text: str) -> None:
         self.bus.publish(EVENTS, messages.string(text), self.arm.now_s())
-
-
-class _Sink:
-    """Planning's log writes onto the bus."""
-
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-
-    def write(self, topic: str, message: Any, stamp_s: float) -> None:
-        self._bus.publish(topic, message, stamp_s)
-
-    def fail(self, reason: str) -> None:
-        self._bus.publish(EVENTS, messages.string(f"planning's log: {reason}"), 0.0)
 
 
 def _described(setup: LoopSetup) -> dict[str, str]:

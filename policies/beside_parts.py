@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from envs.cell import Cell, LoopRates, Pace
+from envs.cell import Pace, SimPlant
 from envs.exposure import CAMERAS, CamerasNode
 from envs.objects import object_set
 from envs.physics import physics
 from envs.scene import DropConfig
 from perception.detector import OnnxDetector
 from perception.node import PerceptionNode
+from perception.watch import WatchConfig
 from policies.bundle.format import Bundle
 from policies.edge.node import PolicyNode
 from policies.edge.runtime import EdgePolicy
@@ -21,6 +22,8 @@ from robot.loop import messages
 from robot.loop import publisher as names
 from robot.loop import topics as t
 from robot.loop.bus import Bus
+from robot.loop.cell import Cell, LoopRates
+from robot.loop.executor import be_urgent
 from robot.loop.mailbox import Packet
 from robot.loop.process import Part
 from robot.loop.pulse import pulse
@@ -45,6 +48,10 @@ class LoopSetup:
         always_detects: find objects in every image, not only where a look is asked for.
         rates: how often each part runs.
         drop: how objects come to lie on the table.
+        robot: a simulated one, or whatever is behind ``ros2_control`` on DDS.
+        shadow: with ``ros2``, compute and record but command nothing.
+        command: which of ros2_control's controllers is spoken to.
+        domain_id, interface: of DDS.
     """
 
     bundle: Path
@@ -58,6 +65,11 @@ class LoopSetup:
     always_detects: bool = True
     rates: LoopRates = field(default_factory=LoopRates)
     drop: DropConfig = field(default_factory=DropConfig)
+    robot: Literal["sim", "ros2"] = "sim"
+    shadow: bool = False
+    command: Literal["forward", "trajectory"] = "forward"
+    domain_id: int = 0
+    interface: str = "lo"
 
     @property
     def lockstep(self) -> bool:
@@ -67,21 +79,36 @@ class LoopSetup:
 
 def control(bus: Bus, setup: LoopSetup) -> None:
     """The controller's process."""
-    Cell(
-        bus,
-        object_set(setup.objects),
-        physics(setup.physics),
-        load_limits(Bundle.load(setup.bundle).limits_path),
-        setup.pace,
-        setup.speed,
-        setup.rates,
-        setup.watches,
-        setup.drop,
-    ).run()
+    limits = load_limits(Bundle.load(setup.bundle).limits_path)
+    if setup.robot == "ros2":
+        arm = _dds(setup)
+        Cell(bus, arm, limits, False, setup.rates, setup.watches, guarded=not setup.shadow).run()
+        return
+    models, world = object_set(setup.objects), physics(setup.physics)
+    plant = SimPlant(bus, models, world, limits, setup.pace, setup.speed, setup.drop)
+    latency_s = WatchConfig().latency_s
+    Cell(bus, plant, limits, setup.lockstep, setup.rates, setup.watches, latency_s).run()
+
+
+def _dds(setup: LoopSetup) -> Any:
+    from robot.dds.plant import DdsPlant
+    from robot.dds.port import DdsConfig
+    from robot.dds.robot import DdsRobotConfig
+
+    dds = DdsConfig(domain_id=setup.domain_id, interface=setup.interface)
+    return DdsPlant(DdsRobotConfig(command=setup.command), dds, setup.shadow)
 
 
 def cameras(bus: Bus, setup: LoopSetup) -> None:
-    """The simulated cameras' process."""
+    """The cameras' process: simulated ones, or a relay of those on DDS."""
+    if setup.robot == "ros2":
+        from robot.dds.plant import relay_cameras
+        from robot.dds.port import DdsConfig
+
+        _ready(bus)
+        dds = DdsConfig(domain_id=setup.domain_id, interface=setup.interface)
+        relay_cameras(bus, CAMERAS, dds, PLANNING)
+        return
     limits = load_limits(Bundle.load(setup.bundle).limits_path)
     node = CamerasNode(bus, object_set(setup.objects), physics(setup.physics), limits)
     tables = 0
@@ -123,6 +150,8 @@ def perception_node(setup: LoopSetup, send: names.Send) -> PerceptionNode:
 def policy(bus: Bus, setup: LoopSetup) -> None:
     """The policy's process."""
     node = PolicyNode(EdgePolicy(Bundle.load(setup.bundle)), bus.publish)
+    if not setup.lockstep:  # it stands in the way of commands, and takes some 50 µs
+        be_urgent()
     _ready(bus)
     serve(bus, node.feed, setup.lockstep, PLANNING)
 

@@ -70,8 +70,8 @@ class Perception(Protocol):
 class Watch(Protocol):
     """Keeps an eye on one object while the hand approaches it."""
 
-    def begin(self, look: Look, obj: ObjectState, now_s: float) -> None:
-        """Watch an object of a look from now on."""
+    def begin(self, look: Look | None, obj: ObjectState, now_s: float) -> None:
+        """Watch an object of a look from now on; None: of the look that the watch itself took."""
 
     def read(self, now_s: float) -> ObjectState | None:
         """Its state where it was seen anew, None otherwise; never guessed."""

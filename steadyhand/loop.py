@@ -13,13 +13,15 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from envs.cell import LoopRates, Pace
-from policies.beside import Beside, Standing
+from envs.cell import Pace
+from policies.beside import Beside
 from policies.beside_parts import LoopSetup
 from policies.bundle.format import Bundle, shipped
 from policies.evaluation.protocols import protocol
 from policies.provenance import git_commit, package_versions
+from policies.standing import Standing
 from robot.errors import ConfigError, SafetyError
+from robot.loop.cell import LoopRates
 from robot.loop.metrics import Metrics
 from steadyhand.console import ERR, Json, Seed, emit
 
@@ -64,12 +66,27 @@ def loop(
     ] = None,
     domain: Annotated[int, typer.Option(min=0, max=232, help="DDS domain.")] = 0,
     interface: Annotated[str, typer.Option(help="Network interface of DDS.")] = "lo",
+    robot: Annotated[
+        str, typer.Option("--robot", help="sim, or ros2: an arm behind ros2_control on DDS.")
+    ] = "sim",
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="With --robot ros2: compute, command nothing.")
+    ] = False,
+    command: Annotated[
+        str, typer.Option(help="With --robot ros2: forward or trajectory commands.")
+    ] = "forward",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Pick in a loop of processes at fixed rates; Ctrl-C ends it, SIGUSR1 is an emergency stop."""
     if clock not in _PACES:
         raise ConfigError(f"clock: expected {', '.join(_PACES)}, got {clock!r}")
+    if robot not in ("sim", "ros2") or command not in ("forward", "trajectory"):
+        raise ConfigError(
+            f"robot: expected sim or ros2 and forward or trajectory, got {robot!r}, {command!r}"
+        )
+    if (shadow and robot == "sim") or (robot == "ros2" and clock != "real"):
+        raise ConfigError("robot: --shadow needs --robot ros2, and that needs --clock real")
     if bridge not in (None, "dds"):
         raise ConfigError(f"bridge: expected dds, got {bridge!r}")
     source = bundle or shipped()
@@ -84,6 +101,11 @@ def loop(
         watch,
         rates=LoopRates(camera_hz=camera_hz),
         drop=protocol("clutter").drop,
+        robot=cast("Any", robot),
+        shadow=shadow,
+        command=cast("Any", command),
+        domain_id=domain,
+        interface=interface,
     )
     path = out or Path("runs") / f"loop-{datetime.now():%Y-%m-%d_%H-%M-%S}.mcap"
     path.parent.mkdir(parents=True, exist_ok=True)

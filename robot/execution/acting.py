@@ -148,7 +148,7 @@ class Acting:
         player.loop.begin(candidate, obj, player.q_sent, opening_m, now, heights)
         self.states.begin(now)
         self.policy.reset()
-        if self.watch is not None and obj is not None and look is not None:
+        if self.watch is not None and obj is not None:
             self.watch.begin(look, obj, now)
 
     def _or_stop(self, call: Callable[..., T], *args: NDArray[np.float32]) -> T:

@@ -50,7 +50,9 @@ class MotionGuard:
 
     def begin(self) -> None:
         """A motion starts: what is held now must still be held at its end."""
-        self._holding = self.loop.gripper_state.contact
+        felt = self.loop.gripper_state
+        letting_go = self.loop.commanded_opening_m > felt.opening_m + 0.001
+        self._holding = felt.contact and not letting_go
         self._late = self._slow = self._empty = 0
         self._begun_s: float | None = None
         self.slipping = False

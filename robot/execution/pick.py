@@ -115,7 +115,7 @@ class Picker:
         self.log = log
         #: (2,) m: candidates near this place on the table come first; None: wherever they are.
         self.target_m: Array | None = None
-        #: What happens to a candidate on its way to the hand, to measure what mistakes cost.
+        #: What happens to a candidate on its way to the hand: what do mistakes cost?
         self.misjudge: Callable[[GraspCandidate], GraspCandidate] | None = None
         self.config = config or PickConfig()
         self.ranking = GraspRanking(limits.gripper, scorer, planner)
@@ -248,15 +248,14 @@ class Picker:
         self.checker.set_hand(self.player.state.gripper.opening_m)
         try:
             self._play(self.placing.path(self.player.q_sent, candidate, attempt.obj, self._placed))
-        except MotionTrouble as error:
-            if error.trouble is not Trouble.LOST_OBJECT:
+        except PlanningError as error:
+            trouble = error.trouble if isinstance(error, MotionTrouble) else None
+            if trouble in (Trouble.BLOCKED_PATH, Trouble.TOO_LONG):
                 self._put_back()
                 return result(False, "blocked_on_the_way", str(error))
             self.release()
-            return result(False, "lost_on_the_way", str(error))
-        except PlanningError as error:
-            self.release()
-            return result(False, "no_path_to_tray", str(error))
+            lost = trouble is Trouble.LOST_OBJECT
+            return result(False, "lost_on_the_way" if lost else "no_path_to_tray", str(error))
         kept = self.loop.gripper_state.contact
         self.player.phase = "place"
         self.release()
@@ -288,21 +287,14 @@ class Picker:
 
     def back_off(self) -> None:
         """Back along what was travelled of the last way, to where it began."""
-        way = self._last_way
-        if way is None:
-            return
-        k = int(np.abs(way.position_rad - self.player.q_sent).max(axis=1).argmin())
-        if k < 1:
+        way, q = self._last_way, self.player.q_sent
+        k = 0 if way is None else int(np.abs(way.position_rad - q).max(axis=1).argmin())
+        if way is None or k < 1:
             return
         part = slice(k, None, -1)
-        self._play(
-            Trajectory(
-                way.time_s[k] - way.time_s[part],
-                way.position_rad[part],
-                -way.velocity_rad_s[part],
-                way.acceleration_rad_s2[part],
-            )
-        )
+        time_s, q_back = way.time_s[k] - way.time_s[part], way.position_rad[part]
+        back, slowing = -way.velocity_rad_s[part], way.acceleration_rad_s2[part]
+        self._play(Trajectory(time_s, q_back, back, slowing))
 
     # Parts ----------------------------------------------------------------------------------
 

@@ -165,9 +165,13 @@ class Player:
             )
         return verdict
 
-    def advance(self) -> None:
-        """The second half: wait for the next tick, read the robot, feel the fingers."""
-        self.clock.sleep_until(self.clock.now_s() + TICK_S)
+    def advance(self, until_s: float | None = None) -> None:
+        """The second half: wait for the next tick, read the robot, feel the fingers.
+
+        Args:
+            until_s: when that is due; a tick from now when None, which suits simulated time.
+        """
+        self.clock.sleep_until(self.clock.now_s() + TICK_S if until_s is None else until_s)
         try:
             self.state = self._fresh = self.robot.read()
         except SteadyhandError as error:  # a lost reading; the supervisor lets the last one age

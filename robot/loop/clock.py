@@ -10,14 +10,18 @@ _BEHIND_S = 1.0 / 240.0
 
 
 class RealClock:
-    """The machine's own clock, from 0 at its start."""
+    """The machine's own clock.
 
-    def __init__(self) -> None:
-        self._start_s = time.perf_counter()
+    Args:
+        at_s: what it shows at its start: the stamp of an arm that stamps by a clock of its own.
+    """
+
+    def __init__(self, at_s: float = 0.0) -> None:
+        self._start_s = time.perf_counter() - at_s
         self.late_s = 0.0
 
     def now_s(self) -> float:
-        """Seconds since the start."""
+        """Seconds."""
         return time.perf_counter() - self._start_s
 
     def sleep_until(self, time_s: float) -> None:

@@ -119,9 +119,6 @@ def _nothing(bus: Bus, setup: Any) -> None:
 
 def _run(part: Part, sockets: dict[str, socket.socket]) -> None:
 
-    import faulthandler
-
-    faulthandler.register(signal.SIGUSR2, all_threads=True)  # DEBUG
     # An interrupt from the keyboard goes to everybody; who stops the others decides when.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     bus = Bus(part.name)

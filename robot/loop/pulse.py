@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from robot.loop.bus import Bus
 from robot.loop.clock import RealClock
+from robot.loop.executor import be_urgent
 from robot.loop.meter import Meter
 from robot.loop.timing import timing_message
 from robot.loop.topics import STOP, TIMING
 
 
 def pulse(bus: Bus, rate_hz: float) -> None:
-    """Sleep from tick to tick until told to stop, and publish how well that went."""
+    """Sleep from tick to tick until told to stop, and publish how well that went.
+
+    It runs in the same class as the controller, so that the two can be compared.
+    """
+    be_urgent()
     clock, meter, period_s = RealClock(), Meter(1.0 / rate_hz), 1.0 / rate_hz
     stop = bus.subscribe([STOP])
     due_s = clock.now_s()

@@ -225,8 +225,10 @@ class RemoteArm:
 
     def sync(self) -> None:
         """Wait for a reading; commands go on from there."""
-        while self.now_s() <= 0.0:
+        self.refresh()
+        while self._now_s < 0.0:
             self._wait()
+            self.refresh()
 
     def play(self, trajectory: Trajectory) -> None:
         """Follow a trajectory to its end.

@@ -1,0 +1,118 @@
+"""The whole loop, in processes of its own, in simulated time: picks, repeats, replays, recovers."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from mcap.reader import make_reader
+
+from policies.beside import Beside, LoopStopped
+from policies.beside_parts import LoopSetup
+from policies.bundle.format import shipped
+from policies.replaying import Replay
+from robot.errors import RecordingError
+from robot.loop.publisher import ACTION, JOINT_STATES, OBJECTS
+from robot.loop.reading import read_recording
+from robot.loop.recorder import Recorder
+from robot.loop.topics import PICK_ACTION, feedback_topic
+from robot.loop.typestore import decode
+
+SETUP = LoopSetup(shipped(), objects="primitives", n_objects=2, pace="sim", seed=5)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Two runs with the same seed."""
+    folder = tmp_path_factory.mktemp("loop")
+    results = []
+    for name in ("a", "b"):
+        with Beside(SETUP, folder / f"{name}.mcap") as beside:
+            results.append(beside.run(picks=1))
+    return folder, results
+
+
+@pytest.mark.slow
+def test_a_pick_goes_through_every_process_into_the_tray(recorded):
+    _, (result, _) = recorded
+    assert result["picks"] == 1 and result["successes"] == 1 and result["put_away"] == 1
+    assert result["stopped"] is None and result["recording_failed"] is None
+    assert result["control"]["ticks"] > 1000 and result["control"]["images_used"] > 0
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_recording_byte_for_byte(recorded):
+    folder, _ = recorded
+    first, second = (
+        [(m.topic, m.stamp_s, m.data) for m in read_recording(folder / f"{n}.mcap").messages]
+        for n in "ab"
+    )
+    assert len(first) == len(second) > 500
+    different = {x[0] for x, y in zip(first, second, strict=True) if x != y}
+    assert not different
+
+
+@pytest.mark.slow
+def test_a_recording_fed_back_gives_exactly_the_same(recorded):
+    folder, _ = recorded
+    report = Replay(folder / "a.mcap", shipped()).run()
+    assert report.differences == 0, report.topics
+    for topic in (ACTION, OBJECTS, "/perception/watched", "/perception/detections/wrist"):
+        assert report.topics[topic].compared > 0, topic
+
+
+@pytest.mark.slow
+def test_a_changed_output_is_told(recorded):
+    """A recording in which one action was altered does not pass for the same."""
+    folder, _ = recorded
+    source = read_recording(folder / "a.mcap")
+    altered = Recorder(folder / "c.mcap", metadata=source.metadata)
+    changed = 0
+    for m in source.messages:
+        data = m.data
+        if m.topic == ACTION and not changed:
+            changed = 1
+            data = bytes([*data[:-1], data[-1] ^ 1])
+        altered.write_encoded(m.topic, m.type_name, data, m.stamp_s)
+    altered.close()
+    report = Replay(folder / "c.mcap", shipped()).run()
+    assert report.differences == 1 and report.topics[ACTION].different == 1
+
+
+@pytest.mark.slow
+def test_other_readers_open_it_and_states_come_in_order(recorded):
+    folder, _ = recorded
+    with (folder / "a.mcap").open("rb") as stream:
+        types = {s.name for s, _, _ in make_reader(stream).iter_messages()}
+    wanted = {
+        "sensor_msgs/msg/JointState", "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo",
+        "vision_msgs/msg/Detection3DArray", "geometry_msgs/msg/TwistStamped",
+        "trajectory_msgs/msg/JointTrajectory", "diagnostic_msgs/msg/DiagnosticArray",
+        "tf2_msgs/msg/TFMessage",
+    }  # fmt: skip
+    assert wanted <= types
+    told = read_recording(folder / "a.mcap", {feedback_topic(PICK_ACTION), JOINT_STATES})
+    stamps = [m.stamp_s for m in told.messages]
+    assert stamps == sorted(stamps)
+    states = [
+        decode(m.data, m.type_name).feedback.state for m in told.messages if m.topic != JOINT_STATES
+    ]
+    assert states[:4] == ["look", "approach", "descend", "close"]
+    assert states[-4:] == ["lift", "check hold", "carry", "home"]
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_run_and_leaves_a_readable_recording(tmp_path):
+    path = tmp_path / "a.mcap"
+    with Beside(SETUP, path) as beside:
+        os.kill(beside.processes.pid("perception"), signal.SIGKILL)
+        with pytest.raises(LoopStopped, match="perception"):
+            beside.run(picks=1)
+    assert read_recording(path).complete
+
+
+def test_a_recording_without_images_cannot_be_fed_back(tmp_path):
+    Recorder(tmp_path / "a.mcap").close()
+    with pytest.raises(RecordingError, match="steadyhand loop"):
+        Replay(tmp_path / "a.mcap", shipped())
