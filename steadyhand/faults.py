@@ -69,14 +69,14 @@ def faults(
     if campaign not in ("quick", "full"):
         raise ConfigError(f"campaign: expected quick or full, got {campaign!r}")
     plan = Campaign(cast("CampaignName", campaign), seed, tuple(without or ()), tuple(kind or ()))
-    file = out or default_out(plan)
+    runs_file = out or default_out(plan)
     if fresh:
-        file.unlink(missing_ok=True)
+        runs_file.unlink(missing_ok=True)
     began = time.monotonic()
     with progress("faults", len(plan.plan())) as bar:
-        result = run_campaign(plan, workers, file, lambda _: bar.advance(bar.task_ids[0]))
+        result = run_campaign(plan, workers, runs_file, lambda _: bar.advance(bar.task_ids[0]))
     result["wall_s"] = round(time.monotonic() - began, 1)
-    result["runs_file"] = str(file)
+    result["runs_file"] = str(runs_file)
     if json:
         emit(result, True)
         return

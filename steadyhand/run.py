@@ -108,7 +108,7 @@ def run(
         scorer=load_scorer(source) if sensing == "camera" else None,
         novelty=Novelty.shipped(loaded.model("policy")),
     )
-    supervisor = station.picker.player.supervisor
+    supervisor = station.player.supervisor
     rules = protocol("clutter")
     tally = EpisodeResult(seed, objects=len(chosen), names=[m.name for m in chosen])
     stopped: SteadyhandError | None = None

@@ -53,7 +53,7 @@ class Injector:
     ) -> None:
         self.station, self.observer, self.kind, self.rng = station, observer, kind, rng
         self.fault = kind.make() if kind is not None else Fault()
-        self.player = station.picker.player
+        self.player = station.player
         self.supervisor = self.player.supervisor
         self.arm, self.world = station.arm, station.world
         self._phase, self._delay = phase, delay
@@ -94,12 +94,12 @@ class Injector:
             "filter": self.supervisor.filter,
             "robot": player.robot,
             "clock": player.clock,
-            "policy": station.picker.policy,
+            "policy": station.policy,
         }
-        self.supervisor.filter = self._filter  # type: ignore[method-assign]
+        self.supervisor.filter = self._filter  # type: ignore[method-assign,assignment]
         player.robot = _Robot(self, player.robot)
         player.clock = _Clock(self, player.clock)
-        station.picker.policy = _Policy(self, station.picker.policy)
+        station.policy = _Policy(self, station.policy)
         self.world.before_tick = self._before_tick
         return self
 
@@ -108,7 +108,7 @@ class Injector:
         self.fault.end(self)
         self.supervisor.filter = self._real["filter"]  # type: ignore[method-assign]
         self.player.robot, self.player.clock = self._real["robot"], self._real["clock"]
-        self.station.picker.policy = self._real["policy"]
+        self.station.policy = self._real["policy"]
         self.world.before_tick = None
         self.observer.close()
 

@@ -176,8 +176,8 @@ class Observer:
             self._note("acceleration_share", float(share.max()), self._c.acceleration_share)
         if len(told) > 3:
             j = (told[-1] - 3 * told[-2] + 3 * told[-3] - told[-4]) / self._dt**3
-            share = float((np.abs(j) / joints.jerk_rad_s3).max())
-            self._lasting("jerk_share", share, self._c.jerk_share, 2)
+            most = float((np.abs(j) / joints.jerk_rad_s3).max())
+            self._lasting("jerk_share", most, self._c.jerk_share, 2)
 
     # What bodies do ------------------------------------------------------------------------
 

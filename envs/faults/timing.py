@@ -59,7 +59,7 @@ def time_monitors(ticks: int) -> tuple[list[float], dict[str, list[float]]]:
 
 def _record(station: Station) -> tuple[list[_Row], tuple[Box, ...]]:
     box = ObjectModel("box", "box", dimensions_m=(0.04, 0.09, 0.05))
-    supervisor = station.picker.player.supervisor
+    supervisor = station.player.supervisor
     real, rows = supervisor.filter, []
 
     def keep(state, q, qd, now_s, gripper=None):  # type: ignore[no-untyped-def]

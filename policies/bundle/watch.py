@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from policies.bundle.format import Bundle
-from policies.bundle.manifest import NAME, BundleError, Manifest, read_files
+from policies.bundle.manifest import NAME, BundleError, Manifest
+from policies.bundle.reading import read_files
 from policies.bundle.signature import check_signature
 
 

@@ -96,7 +96,8 @@ def observe_picks(
 def calibrate(picks: list[Floats], alpha: float, policy_model: bytes, out: Path) -> NoveltyFile:
     """Fit on half of the picks, set the threshold on the others, and write the file."""
     half = len(picks) // 2
-    file = fit(picks[:half], picks[half:], alpha, policy_model)
+    seen = [pick.astype(np.float64) for pick in picks]
+    file = fit(seen[:half], seen[half:], alpha, policy_model)
     part = out.with_name(out.name + ".part")
     head = "# What the shipped policy has seen in nominal picks: steadyhand faults --calibrate.\n"
     plain = asdict(file)

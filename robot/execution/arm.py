@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from robot.execution.acting import Acted
 from robot.interface import Clock
+from robot.planning.obstacles import Box
 from robot.types import GraspCandidate, Look, ObjectState, RobotState, Trajectory
 
 Array = NDArray[np.float64]
@@ -24,6 +26,9 @@ class Arm(Protocol):
 
     def sync(self) -> None:
         """Go on from where the robot stands."""
+
+    def see(self, boxes: Sequence[Box]) -> None:
+        """What stands around it from now on, for the monitors that keep a distance."""
 
     def play(self, trajectory: Trajectory) -> None:
         """Follow a trajectory."""

@@ -338,7 +338,7 @@ class Picker:
         self.checker.set_scene(
             None if look is None else look.height_map, self.placing.walls, cleared
         )
-        self.player.supervisor.signals.see(self.checker.boxes)
+        self.player.see(self.checker.boxes)
 
     def _remember(self, candidate: GraspCandidate) -> None:
         self._failed.append((candidate.X_world_grasp.position_m[:2], _yaw(candidate)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from robot.execution.grasp import GraspLoop
 from robot.execution.guard import MotionGuard
 from robot.execution.states import MotionTrouble, Trouble
 from robot.interface import Clock, Robot
+from robot.planning.obstacles import Box
 from robot.safety.supervisor import Supervisor
 from robot.types import (
     GripperCommand,
@@ -190,6 +191,10 @@ class Player:
         except StopIteration as end:
             result: T = end.value
             return result
+
+    def see(self, boxes: Sequence[Box]) -> None:
+        """What stands around the arm from now on, for the monitors that keep a distance."""
+        self.supervisor.signals.see(boxes)
 
     def play(self, trajectory: Trajectory) -> None:
         """Follow a trajectory; where the supervisor slows it, its time runs slower.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ from robot.loop.topics import (
     feedback_topic,
 )
 from robot.loop.typestore import message_class
+from robot.planning.obstacles import Box
 from robot.types import (
     Array,
     GraspCandidate,
@@ -229,6 +230,9 @@ class RemoteArm:
         while self._now_s < 0.0:
             self._wait()
             self.refresh()
+
+    def see(self, boxes: Sequence[Box]) -> None:
+        """Nothing: the controller's own monitors judge joints and forces, the planner the scene."""
 
     def play(self, trajectory: Trajectory) -> None:
         """Follow a trajectory to its end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robot.planning.obstacles import Box
@@ -33,6 +34,6 @@ class Signals:
     scene_version: int = 0
     damage: str | None = None
 
-    def see(self, boxes: tuple[Box, ...]) -> None:
+    def see(self, boxes: Sequence[Box]) -> None:
         """These boxes stand around the arm from now on."""
-        self.scene, self.scene_version = boxes, self.scene_version + 1
+        self.scene, self.scene_version = tuple(boxes), self.scene_version + 1

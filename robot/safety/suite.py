@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from robot.errors import SafetyError
 from robot.interface import SafetyMonitor
 from robot.kinematics import Kinematics
@@ -85,7 +87,7 @@ def make(
     if unknown:
         raise SafetyError(f"no monitor is called {unknown[0]!r}; there are {', '.join(NAMES)}")
     c = config
-    makers = {
+    makers: dict[str, Callable[[], SafetyMonitor]] = {
         "finite": lambda: FiniteMonitor(limits, signals),
         "stale": lambda: StaleMonitor(c),
         "sensor": lambda: SensorMonitor(limits, c, sent),

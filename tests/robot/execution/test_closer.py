@@ -62,7 +62,7 @@ def test_it_looks_over_the_object_once_and_goes_home_without_a_grip(looks):
     attempt = station.picker.grasp(station.picker.look())
     assert (len(seen), attempt.outcome) == (2, "no_candidate")
     np.testing.assert_allclose(seen[1][:2], at[:2], atol=0.02)
-    q = station.picker.player.state.joints.position_rad
+    q = station.player.state.joints.position_rad
     np.testing.assert_allclose(q, station.limits.home_rad, atol=0.01)
 
 
