@@ -88,15 +88,17 @@ def test_whatever_comes_what_leaves_is_within(seed, size):
 
 def test_jerk_is_cut_to_its_share():
     supervisor = guard()
-    sent = [np.array(HOME)] * 3
+    sent, levels = [np.array(HOME)] * 3, set()
     for k in range(40):
         q = sent[-1].copy()
         q[6] += 0.45 * JOINTS.acceleration_rad_s2[6] * DT**2 * (-1.0) ** k
         rate = (q - sent[-1]) / DT
-        sent.append(supervisor.filter(STATE, q[None], rate[None], 0.0)[0][0].copy())
+        out, _, verdict = supervisor.filter(STATE, q[None], rate[None], 0.0)
+        sent.append(out[0].copy())
+        levels.add(verdict.level)
     jerk = np.diff(np.array(sent), 3, axis=0)[:, 6] / DT**3
     assert np.abs(jerk).max() <= CONFIG.jerk_share * JOINTS.jerk_rad_s3[6] * (1 + 2e-3)
-    assert supervisor.verdict.level is VerdictLevel.SCALE
+    assert VerdictLevel.SCALE in levels
 
 
 def test_the_gripper_is_cut_too_and_keeps_its_hold_while_halted():
