@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 
 
 # How often and how to search: with extra room or without, and with which part of the resolution.
+_ROUGHER = 2.5  # a search's steps over the resolution: what it finds is looked at again
+_CLOSELY = 0.5  # the steps in which a timed motion is looked at, over the resolution
 _ATTEMPTS = ((True, 1.0), (True, 0.5), (False, 0.5), (True, 0.25), (False, 0.25))
 
 
@@ -105,7 +107,7 @@ class PathPlanner:
         resolution = self.config.resolution_rad
         if line_contact(q_from, q_to, free, resolution) is None:
             trajectory = self._timed([q_from, q_to], free, motion, resolution)
-            if all(free(q) for q in trajectory.position_rad):
+            if all(free(q) for q in self._looked_at(trajectory)):
                 return trajectory
         # Between two checked points a corner of the arm may still graze something. So the first
         # searches keep extra room (except close to an end that has none), the next ones do
@@ -124,7 +126,7 @@ class PathPlanner:
             if waypoints is None:
                 continue
             trajectory = self._timed(waypoints, keep, motion, finer * resolution)
-            touching = next((q for q in trajectory.position_rad if not free(q)), None)
+            touching = next((q for q in self._looked_at(trajectory) if not free(q)), None)
             if touching is None:
                 return trajectory
             reason = f"; best path: {self.checker.first_contact(touching)}"
@@ -203,7 +205,8 @@ class PathPlanner:
     ) -> list[Array] | None:
         joints = self.limits.joints
         low, high = np.minimum(joints.lower_rad, q_from), np.maximum(joints.upper_rad, q_from)
-        path = connect(q_from, q_to, free, low, high, resolution_rad, time_s, seed)
+        rough = _ROUGHER * resolution_rad
+        path = connect(q_from, q_to, free, low, high, rough, time_s, seed)
         if path is None:
             return None
         rng = np.random.default_rng(seed)
@@ -233,6 +236,14 @@ class PathPlanner:
         curve, spans = rounded
         parts = [section(curve, a, b, motion, cruise) for a, b, cruise in spans]
         return time_curve(curve, parts, motion, config.rate_hz)
+
+    def _looked_at(self, trajectory: Trajectory) -> Array:
+        """(m, n) its samples, those left out that are close to one that is kept."""
+        q = trajectory.position_rad
+        way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(q, axis=0), axis=1))])
+        step = _CLOSELY * self.config.resolution_rad
+        kept = np.searchsorted(way, np.arange(0.0, way[-1], step))
+        return np.asarray(q[np.unique(np.append(kept, len(q) - 1))])
 
     def _validity(self, q_from: Array) -> Free:
         """Whether joints are free, contacts at the start forgiven close to it."""
