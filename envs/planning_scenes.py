@@ -117,9 +117,7 @@ def _shelf(kinematics: Kinematics, rng: np.random.Generator) -> _Question:
     room, deep = float(rng.uniform(0.26, 0.34)), 0.3
     middle = floor + 0.5 * room
     boards = [("bottom", floor), ("top", floor + room)]
-    boxes = [
-        Box((x, y, z), (deep, width, _WALL_M), name=f"shelf {name}") for name, z in boards
-    ] + [
+    boxes = [Box((x, y, z), (deep, width, _WALL_M), name=f"shelf {name}") for name, z in boards] + [
         Box((x, y + side * 0.5 * width, middle), (deep, _WALL_M, room), name="shelf side")
         for side in (-1, 1)
     ]

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.arm import SimArm
 from envs.camera import (
     OVERHEAD,
     WRIST,
@@ -18,7 +19,6 @@ from envs.camera import (
 from envs.clock import SimClock
 from envs.disturbance import Disturbance, DisturbanceConfig, misjudged, mistake
 from envs.objects import ObjectModel
-from envs.panda import SimPanda
 from envs.physics import PhysicsConfig, apply_physics
 from envs.scene import DropConfig, drop
 from envs.truth import TruthPerception, TruthWatch
@@ -41,7 +41,7 @@ Sensing = Literal["camera", "truth"]
 
 
 class Station:
-    """A Panda at its table, ready to pick.
+    """An arm at its table, ready to pick.
 
     Args:
         policy: acts in the policy's part of a pick.
@@ -71,8 +71,8 @@ class Station:
     ) -> None:
         self.physics = physics
         self.limits = limits or load_limits("panda")
-        self.world = World(gui=gui)
-        self.arm = SimPanda(self.world, self.limits)
+        self.world = World(gui=gui, arm=self.limits.simulated_urdf)
+        self.arm = SimArm(self.world, self.limits)
         self.loop = GraspLoop.make(self.limits)
         rng = np.random.default_rng(0)
         self.cameras = (

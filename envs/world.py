@@ -57,14 +57,17 @@ class Body:
 
 
 class World:
-    """One Bullet client with table, tray and Panda; objects come and go.
+    """One Bullet client with table, tray and an arm; objects come and go.
 
     Args:
         config: physics.
         gui: open Bullet's window (needs a display).
+        arm: its URDF, with meshes; PyBullet's Panda when None.
     """
 
-    def __init__(self, config: WorldConfig | None = None, gui: bool = False) -> None:
+    def __init__(
+        self, config: WorldConfig | None = None, gui: bool = False, arm: Path | None = None
+    ) -> None:
         import pybullet_data
 
         self.config = config or WorldConfig()
@@ -93,13 +96,17 @@ class World:
             [((0.4, 0.0, -0.02), (1.6, 1.6, 0.04))], (0.62, 0.56, 0.5, 1)
         )
         self.tray_id = self._static_boxes(_tray_boxes(), (0.35, 0.42, 0.5, 1))
-        data = Path(pybullet_data.getDataPath())
-        self.arm_id = pybullet.loadURDF(
-            str(data / "franka_panda" / "panda.urdf"),
-            useFixedBase=True,
-            flags=pybullet.URDF_ENABLE_CACHED_GRAPHICS_SHAPES,
-            **self._kw,
-        )
+        panda = Path(pybullet_data.getDataPath()) / "franka_panda" / "panda.urdf"
+        with silenced():
+            try:
+                self.arm_id = pybullet.loadURDF(
+                    str(arm or panda),
+                    useFixedBase=True,
+                    flags=pybullet.URDF_ENABLE_CACHED_GRAPHICS_SHAPES,
+                    **self._kw,
+                )
+            except pybullet.error as error:
+                raise SteadyhandError(f"{arm}: Bullet cannot load this arm's URDF") from error
         self._ticks = 0
         #: Called before each tick, until the next reset: what else happens in this world.
         self.before_tick: Callable[[], None] | None = None

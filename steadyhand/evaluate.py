@@ -22,6 +22,7 @@ from steadyhand.console import (
     Expert,
     Import,
     Json,
+    Robot,
     Seed,
     Workers,
     emit,
@@ -70,6 +71,7 @@ def grasp(
     no_scorer: Annotated[
         bool, typer.Option("--no-scorer", help="Candidates in the planner's own order.")
     ] = False,
+    robot: Robot = "panda",
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--out", help="JSON-lines file of episodes; resumes what is there."),
@@ -117,6 +119,7 @@ def grasp(
         detector if sensing == "camera" else None,
         scorer,
         views,
+        robot,
     )
     began = time.monotonic()
     with progress(f"{subject.label} {protocol} {physics}", episodes) as bar:

@@ -13,8 +13,9 @@ from configs.load import bounded
 from robot.errors import ConfigError, PlanningError
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
+from robot.planning.mesh_shapes import arm_shapes
 from robot.planning.obstacles import Box, columns, tray_walls
-from robot.planning.shapes import ArmShapes, load_shapes
+from robot.planning.shapes import ArmShapes
 from robot.planning.solids import Room, Solids, Surroundings, hulls_of, solids_of
 from robot.types import HeightMap, Pose
 
@@ -51,8 +52,8 @@ class CollisionConfig:
 class CollisionChecker:
     """Checks joints against the arm itself, the table, boxes, and a height map.
 
-    The arm is what ``<name>_collision.yaml`` beside its URDF says. The table is the plane z = 0,
-    endless. One instance serves one thread.
+    The arm is what ``<name>_collision.yaml`` beside its URDF says, or the hulls of the URDF's own
+    meshes. The table is the plane z = 0, endless. One instance serves one thread.
 
     Args:
         limits: of the arm.
@@ -72,14 +73,15 @@ class CollisionChecker:
         shapes: ArmShapes | None = None,
     ) -> None:
         self.config = CollisionConfig() if config is None else config
-        path = limits.urdf.parent / f"{limits.name}_collision.yaml"
-        self.shapes = load_shapes(path) if shapes is None else shapes
+        self.shapes = arm_shapes(limits, kinematics) if shapes is None else shapes
         self.max_opening_m = limits.gripper.max_opening_m
         self._tool_frame = limits.tool_frame
         self._model = kinematics.model
         missing = [n for n in self.shapes.links if not self._model.existFrame(n)]
         if missing:
-            raise ConfigError(f"{path}: link {missing[0]!r} is not in {limits.urdf}")
+            raise ConfigError(
+                f"{limits.name}_collision.yaml: link {missing[0]!r} is not in {limits.urdf}"
+            )
         self._opening_m = self.max_opening_m
         self._hand_table_m = self.config.hand_above_table_m
         self._boxes: list[Box] = []

@@ -145,9 +145,7 @@ class Solids:
         """Let the hand come down to this height above the table."""
         self._geometry.geometryObjects[self._hand_table].placement = _table_at(clearance_m)
 
-    def _around(
-        self, solids: dict[str, list[int]], tool_frame: str, around: Surroundings
-    ) -> None:
+    def _around(self, solids: dict[str, list[int]], tool_frame: str, around: Surroundings) -> None:
         hand = [i for link in self._shapes.hand for i in solids[link]]
         apart = {*self._shapes.on_table, *self._shapes.hand}
         arm = [i for link, own in solids.items() if link not in apart for i in own]
