@@ -38,6 +38,7 @@ def _register() -> None:
     from steadyhand import (
         adapt,
         bench,
+        bench_planning,
         demos,
         evaluate,
         export,
@@ -74,6 +75,7 @@ def _register() -> None:
     bench_app.command("env")(bench.env)
     bench_app.command("edge")(bench.edge)
     bench_app.command("perception")(bench.perception)
+    bench_app.command("planning")(bench_planning.planning)
 
 
 def main(arguments: list[str] | None = None) -> None:
