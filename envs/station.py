@@ -34,10 +34,12 @@ from robot.interface import Detector, GraspScorer, Perception, Policy, Watch
 from robot.limits import RobotLimits, load_limits
 from robot.loop.log import RunLog
 from robot.planning.body import ArmBody
+from robot.planning.obstacles import Box
 from robot.safety.supervisor import Supervisor
 from robot.types import Pose
 
 Sensing = Literal["camera", "truth"]
+_HANGS_M = 0.1
 
 
 class Station:
@@ -117,11 +119,13 @@ class Station:
         drop_config: DropConfig,
         seed: int,
         disturbance: DisturbanceConfig | None = None,
+        obstacles: Sequence[Box] = (),
     ) -> int:
         """A new episode: drop ``models``, draw the physics, bring the arm home.
 
         With a ``disturbance`` the first object is disturbed as soon as the policy acts, and the
-        candidate is off.
+        candidate is off. ``obstacles`` stand on the table, and the planner knows them; those that
+        hang above it are put there when the objects lie.
 
         Returns:
             How many times an object had to be dropped again.
@@ -130,7 +134,14 @@ class Station:
         self.world.reset()
         self.arm.configure(0, self.physics.gripper_force_n)
         self.arm.reset()
+        hanging = [box for box in obstacles if box.center_m[2] - 0.5 * box.size_m[2] > _HANGS_M]
+        for box in obstacles:
+            if box not in hanging:
+                self.world.fix(box)
         redrawn = drop(self.world, models, drop_config, rng)
+        for box in hanging:
+            self.world.fix(box)
+        self.picker.around.declared = tuple(obstacles)
         apply_physics(self.physics, self.world, self.arm, rng)
         self.arm.reset()
         for camera in self.cameras:

@@ -32,6 +32,8 @@ app.add_typer(evaluate_app, name="evaluate")
 runs_app = typer.Typer(no_args_is_help=True, help="Look at trained runs.")
 app.add_typer(bench_app, name="bench")
 app.add_typer(runs_app, name="runs")
+robot_app = typer.Typer(no_args_is_help=True, help="Arms: what they are made of, what lacks.")
+app.add_typer(robot_app, name="robot")
 
 
 def _register() -> None:
@@ -43,6 +45,7 @@ def _register() -> None:
         evaluate,
         export,
         look,
+        robots,
         run,
         runs,
         scenes,
@@ -72,6 +75,9 @@ def _register() -> None:
     evaluate_app.command("perception")(evaluate.perception)
     runs_app.command("list")(runs.list_)
     runs_app.command("compare")(runs.compare)
+    robot_app.command("info")(robots.info)
+    robot_app.command("check")(robots.check)
+    robot_app.command("weigh")(robots.weigh)
     bench_app.command("env")(bench.env)
     bench_app.command("edge")(bench.edge)
     bench_app.command("perception")(bench.perception)

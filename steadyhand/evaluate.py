@@ -13,6 +13,7 @@ from envs.physics import physics as physics_setting
 from envs.station import Sensing
 from policies.bundle.format import Bundle, shipped
 from policies.evaluation.grasping import DEPTH, GraspSetup, evaluate_grasp, load_detector
+from policies.evaluation.protocols import PROTOCOLS
 from policies.evaluation.protocols import protocol as protocol_of
 from policies.evaluation.subjects import Subject
 from robot.errors import ConfigError
@@ -44,7 +45,7 @@ def grasp(
     ] = None,
     expert: Annotated[bool, typer.Option("--expert", help="The expert; sees the truth.")] = False,
     scripted: Annotated[bool, typer.Option("--scripted", help="The candidate, open loop.")] = False,
-    protocol: Annotated[str, typer.Option(help="single, kuka, clutter or disturbed.")] = "single",
+    protocol: Annotated[str, typer.Option(help=f"One of {', '.join(PROTOCOLS)}.")] = "single",
     objects: Annotated[
         str, typer.Option(help="test, train, validation, primitives or a glob.")
     ] = "test",

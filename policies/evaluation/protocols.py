@@ -11,16 +11,19 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from configs.load import bounded, digest, find, load
+from configs.load import as_dict, bounded, digest, find, load
 from envs.disturbance import DisturbanceConfig
 from envs.objects import ObjectModel
 from envs.scene import DropConfig
 from envs.station import Station
 from robot.errors import ConfigError, PlanningError, SafetyError, SensorError
 from robot.execution.pick import GraspAttempt
+from robot.planning.obstacles import Box
 from robot.types import PickResult
 
-ProtocolName = Literal["single", "kuka", "clutter", "disturbed"]
+ProtocolName = Literal["single", "kuka", "clutter", "disturbed", "bin", "shelf", "cluttered-path"]
+
+PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,16 @@ class Protocol:
     Attributes:
         name: ``single``: one object, one attempt, held; ``kuka``: several objects, one attempt,
             lifted high; ``clutter``: several objects, attempts until clear or too many failures;
-            ``disturbed``: single, and the object is moved as ``disturbance`` says.
+            ``disturbed``: single, and the object is moved as ``disturbance`` says; ``bin``,
+            ``shelf``, ``cluttered-path``: one attempt among ``obstacles``, held as in single; for
+            ``cluttered-path`` also put away.
         n_objects: drawn with replacement.
         drop: how they come to lie on the table.
         success_height_m: an object must be this far above the table, all of it (single) or its
             centre (kuka).
         hold_s: for how long after the lift it must stay there.
         failures_in_a_row_n: clutter ends after so many.
+        obstacles: boxes that stand on the table, known to the planner.
     """
 
     name: ProtocolName = "single"
@@ -45,18 +51,21 @@ class Protocol:
     success_height_m: float = bounded(0.15, 0.0, 1.0)
     hold_s: float = bounded(1.0, 0.0, 60.0)
     failures_in_a_row_n: int = bounded(2, 1, 20)
+    obstacles: tuple[Box, ...] = ()
 
     @property
     def digest(self) -> str:
         """Changes when anything about the protocol does."""
-        return digest(self)
+        content = as_dict(self)
+        if not self.obstacles:  # so that results from before there were any can be compared
+            del content["obstacles"]
+        return digest(content)
 
 
 def protocol(name: str) -> Protocol:
     """The frozen protocol of that name."""
-    names = get_args(ProtocolName)
-    if name not in names:
-        raise ConfigError(f"protocol: expected one of {', '.join(names)}, got {name!r}")
+    if name not in PROTOCOLS:
+        raise ConfigError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {name!r}")
     return load(Protocol, find("protocol", name))
 
 
@@ -102,10 +111,13 @@ def run_protocol(
     chosen = [models[int(rng.integers(len(models)))] for _ in range(rules.n_objects)]
     result = EpisodeResult(seed, objects=len(chosen), names=[m.name for m in chosen])
     result.redrawn = station.begin(
-        chosen, rules.drop, int(rng.integers(2**31)), disturbance(rules.name)
+        chosen,
+        rules.drop,
+        int(rng.integers(2**31)),
+        disturbance(rules.name),
+        rules.obstacles,
     )
-    judges = {"single": _single, "disturbed": _single, "kuka": _kuka, "clutter": clear_table}
-    judge = judges[rules.name]
+    judge = _JUDGES.get(rules.name, _single)
     try:
         judge(station, rules, result)
     except SafetyError:
@@ -207,9 +219,26 @@ def clear_table(
             break
 
 
+def _around(station: Station, rules: Protocol, result: EpisodeResult) -> None:
+    """Held as in single, and then carried around what stands in the way into the tray."""
+    attempt = _attempt(station, result)
+    if not attempt.held:
+        _fail(result, attempt.outcome)
+        return
+    pick = station.picker.put_away(attempt)
+    if len(put_away(station)):
+        result.successes = 1
+    else:
+        _fail(result, "fell_beside_the_tray" if pick.success else pick.category)
+
+
 def _attempt(station: Station, result: EpisodeResult) -> GraspAttempt:
     result.attempts += 1
     return station.picker.grasp(station.picker.look())
+
+
+_JUDGES = {"kuka": _kuka, "clutter": clear_table, "cluttered-path": _around}
+"""All others are judged as ``single``."""
 
 
 def _left(station: Station) -> list[int]:

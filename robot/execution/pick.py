@@ -23,11 +23,11 @@ from robot.interface import GraspScorer, Perception, Policy, Watch
 from robot.limits import RobotLimits
 from robot.planning.collision import CollisionChecker
 from robot.planning.grasps import GraspPlanner
-from robot.planning.obstacles import Box
 from robot.planning.paths import PathPlanner
 from robot.planning.placing import PlacePlanner, TrayConfig
 from robot.planning.ranking import GraspRanking, Refusal, Refusals
 from robot.planning.reach import reachable
+from robot.planning.scene import SceneModel
 from robot.types import GraspCandidate, Look, ObjectState, PickResult, Pose, Trajectory
 
 Array = NDArray[np.float64]
@@ -109,6 +109,8 @@ class Picker:
         self.checker = CollisionChecker(limits, loop.kinematics)
         self.paths = PathPlanner(limits, loop.kinematics, self.checker, seed)
         self.placing = PlacePlanner(loop.kinematics, self.checker, self.paths, self.config.tray)
+        #: The scene that paths are planned in; declare there what stands on the table.
+        self.around = SceneModel(self.checker, self.placing.walls)
         self.begin_episode(seed)
 
     def begin_episode(self, seed: int) -> None:
@@ -149,6 +151,7 @@ class Picker:
         self._scene = look
         attempt = GraspAttempt("no_candidate", started_s=self.player.clock.now_s())
         ranked = self.ranking.ranked(look, self._rng, self._like_a_failed_one)
+        ranked = [item for item in ranked if not self.around.is_part(item.candidate)]
         candidates = [item.candidate for item in ranked]
         if not candidates:
             attempt.reasons.append("no place on any object fits between the fingers from above")
@@ -164,6 +167,9 @@ class Picker:
                 continue
             chosen = found[0]
             try:
+                self.around.check_line(
+                    self.loop.kinematics, chosen, found[1], self.loop.config.lift_m
+                )
                 path = self._way(found[1], look, chosen.opening_m)
             except PlanningError as error:
                 attempt.outcome = "no_path"
@@ -227,7 +233,7 @@ class Picker:
 
         if candidate is None:
             return result(False, "no_candidate", "; ".join(attempt.reasons))
-        self._set_scene(self._scene, candidate)
+        self.around.show(self._scene, candidate)
         self.checker.set_hand(self.player.state.gripper.opening_m)
         try:
             self.player.play(
@@ -269,7 +275,7 @@ class Picker:
 
     def _way(self, q: Array, look: Look | None, opening_m: float | None = None) -> Trajectory:
         """A free way to joints (n,) rad; raises ``PlanningError`` where there is none."""
-        self._set_scene(look, None)
+        self.around.show(look)
         self.checker.set_hand(opening_m)
         return self.paths.to_joints(self.player.q_sent, q)
 
@@ -332,15 +338,6 @@ class Picker:
             q, qd = self.loop.references(1)
             if self.player.tick(q[0], qd[0]).level:
                 self.loop.servo.follow(self.player.q_sent)
-
-    def _set_scene(self, look: Look | None, held: GraspCandidate | None) -> None:
-        cleared: list[Box] = []
-        if look is not None and held is not None:
-            x, y, _ = held.X_world_grasp.position_m
-            cleared.append(Box((x, y, 0.2), (0.22, 0.22, 0.4), name="held"))
-        self.checker.set_scene(
-            None if look is None else look.height_map, self.placing.walls, cleared
-        )
 
     def _remember(self, candidate: GraspCandidate) -> None:
         self._failed.append((candidate.X_world_grasp.position_m[:2], _yaw(candidate)))
