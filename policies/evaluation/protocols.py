@@ -17,7 +17,7 @@ from envs.objects import ObjectModel
 from envs.scene import DropConfig
 from envs.station import Station
 from robot.errors import ConfigError, PlanningError, SafetyError, SensorError
-from robot.execution.pick import GraspAttempt
+from robot.execution.attempt import GraspAttempt
 from robot.planning.obstacles import Box
 from robot.types import PickResult
 

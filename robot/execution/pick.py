@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
-from robot.errors import PlanningError, SafetyError
+from robot.errors import PathBlocked, PlanningError, SafetyError
+from robot.execution.attempt import GraspAttempt, why_failed
 from robot.execution.closer import look_closer
 from robot.execution.grasp import TICKS, GraspLoop, Outcome
 from robot.execution.player import Player
@@ -25,12 +27,15 @@ from robot.planning.collision import CollisionChecker
 from robot.planning.grasps import GraspPlanner
 from robot.planning.paths import PathPlanner
 from robot.planning.placing import PlacePlanner, TrayConfig
-from robot.planning.ranking import GraspRanking, Refusal, Refusals
+from robot.planning.ranking import GraspRanking, Refusal
 from robot.planning.reach import reachable
 from robot.planning.scene import SceneModel
 from robot.types import GraspCandidate, Look, ObjectState, PickResult, Pose, Trajectory
 
 Array = NDArray[np.float64]
+
+_REPLANS = 3
+"""So often a motion that was blocked is planned anew."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +53,6 @@ class PickConfig:
     release_s: float = bounded(0.6, 0.0, 10.0)
     tries_n: int = bounded(8, 1, 100)
     retreat_m: float = bounded(0.12, 0.0, 0.5)
-
-
-@dataclass(slots=True)
-class GraspAttempt:
-    """What was tried, and how it stands."""
-
-    outcome: str
-    candidate: GraspCandidate | None = None
-    obj: ObjectState | None = None
-    reasons: list[str] = field(default_factory=list)
-    refused: Refusals = field(default_factory=Refusals)
-    started_s: float = 0.0
-
-    @property
-    def held(self) -> bool:
-        """The robot's own readings say that something is held at the top of the lift."""
-        return self.outcome == Outcome.HELD.value
 
 
 class Picker:
@@ -111,6 +99,7 @@ class Picker:
         self.placing = PlacePlanner(loop.kinematics, self.checker, self.paths, self.config.tray)
         #: The scene that paths are planned in; declare there what stands on the table.
         self.around = SceneModel(self.checker, self.placing.walls)
+        player.blocked = self.around.ahead
         self.begin_episode(seed)
 
     def begin_episode(self, seed: int) -> None:
@@ -143,8 +132,23 @@ class Picker:
         return attempt
 
     def travel(self, q: Array, look: Look | None) -> None:
-        """A free way with the hand open; raises ``PlanningError`` where there is none."""
-        self.player.play(self._way(q, look))
+        """A free way with the hand open; raises ``PlanningError`` where there is none.
+
+        What comes into the way while the arm moves stops it, and it looks for another way.
+        """
+        self._follow(partial(self._way, q, look))
+
+    def _follow(self, way: Callable[[], Trajectory], path: Trajectory | None = None) -> None:
+        """Play ``path``, or what ``way`` plans; where the motion is blocked, stop, plan anew."""
+        for _ in range(_REPLANS):
+            try:
+                self.player.play(path or way())
+                return
+            except PathBlocked as error:
+                path = None
+                if self.player.log is not None:
+                    self.player.log.event(str(error))
+        self.player.play(way())
 
     def _grasp(self, look: Look) -> GraspAttempt:
         """Plan for the best candidate that can be reached, go there, and let the policy grasp."""
@@ -183,11 +187,17 @@ class Picker:
                 self.player.log.plan(candidates, path, chosen)
             self.player.phase = "approach"
             self.player.open(chosen.opening_m)
-            self.player.play(path)
+            try:
+                self._follow(partial(self._way, found[1], look, chosen.opening_m), path)
+            except PlanningError as error:
+                attempt.outcome, attempt.candidate = "no_path", None
+                attempt.reasons.append(str(error))
+                continue
             attempt.outcome = self._policy_part(chosen, attempt.obj, look).value
             attempt.candidate, attempt.obj = self.loop.target.candidate, self.loop.target.obj
             if not attempt.held:
-                attempt.reasons = [self._why(attempt, chosen)]
+                grip, limit_s = self.player.state.gripper, self.loop.config.timeout_s
+                attempt.reasons = [why_failed(attempt.outcome, chosen, grip, limit_s)]
                 self._remember(chosen)
             return attempt
         if self.player.log is not None:
@@ -233,12 +243,9 @@ class Picker:
 
         if candidate is None:
             return result(False, "no_candidate", "; ".join(attempt.reasons))
-        self.around.show(self._scene, candidate)
         self.checker.set_hand(self.player.state.gripper.opening_m)
         try:
-            self.player.play(
-                self.placing.path(self.player.q_sent, candidate, attempt.obj, self._placed)
-            )
+            self._follow(partial(self._way_to_tray, candidate, attempt.obj))
         except PlanningError as error:
             self.release()
             return result(False, "no_path_to_tray", str(error))
@@ -272,6 +279,10 @@ class Picker:
         self.travel(self.limits.home_rad, self._scene)
 
     # Parts ----------------------------------------------------------------------------------
+
+    def _way_to_tray(self, candidate: GraspCandidate, obj: ObjectState | None) -> Trajectory:
+        self.around.show(self._scene, candidate)
+        return self.placing.path(self.player.q_sent, candidate, obj, self._placed)
 
     def _way(self, q: Array, look: Look | None, opening_m: float | None = None) -> Trajectory:
         """A free way to joints (n,) rad; raises ``PlanningError`` where there is none."""
@@ -313,21 +324,6 @@ class Picker:
                 q, qd = loop.references(1)
                 if player.tick(q[0], qd[0]).level:
                     loop.servo.follow(player.q_sent)
-
-    def _why(self, attempt: GraspAttempt, candidate: GraspCandidate) -> str:
-        """For a person: how the policy's part failed."""
-        grip = self.player.state.gripper
-        x, y, z = candidate.X_world_grasp.position_m
-        what = {
-            Outcome.MISSED.value: "lifted, but the fingers held nothing at the top",
-            Outcome.STRAYED.value: "the hand left the way to the grasp",
-            Outcome.TIMEOUT.value: (
-                f"not lifted within {self.loop.config.timeout_s:g} s (fingers open "
-                f"{grip.opening_m:.3f} m, pressing {grip.force_n:.0f} N): too heavy, or something "
-                "is in the way"
-            ),
-        }.get(attempt.outcome, attempt.outcome)
-        return f"grasp of {candidate.width_m:.3f} m at ({x:.2f}, {y:.2f}, {z:.2f}) m: {what}"
 
     def _brake(self) -> None:
         """Come to rest after the policy's last action, within the servo's acceleration."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.errors import SafetyError
+from robot.errors import PathBlocked, SafetyError
 from robot.execution.grasp import GraspLoop
 from robot.interface import Clock, Robot
 from robot.loop.log import RunLog
@@ -22,6 +24,11 @@ from robot.types import (
 Array = NDArray[np.float64]
 
 TICK_S = 1.0 / 240.0
+_LOOK_TICKS = 12
+"""What stands in the way of a motion is asked so often: 20 times a second."""
+_BRAKE_TICKS = 48
+"""A blocked motion comes to rest within so many, evenly, on its own path."""
+_CALM_S = 0.1
 
 
 class Player:
@@ -49,6 +56,9 @@ class Player:
         self.loop = loop
         self.log = log
         self.phase = "idle"
+        #: Asked several times a second with the joints (m, n) rad that are still to come: what
+        #: stands in their way, or None.
+        self.blocked: Callable[[Array], str | None] | None = None
         self.gripper = loop.gripper.command(loop.limits.gripper.max_opening_m)
         self.sync()
 
@@ -91,20 +101,34 @@ class Player:
         return verdict
 
     def play(self, trajectory: Trajectory) -> None:
-        """Follow a trajectory; where the supervisor slows it, its time runs slower."""
+        """Follow a trajectory; where the supervisor slows it, its time runs slower.
+
+        Raises:
+            PathBlocked: something came into the way; the arm stands on its path before it.
+        """
         time_s = trajectory.time_s
         if len(time_s) < 2:
             return
         at, scale = 0.0, 1.0
+        braking, reason, ticks = 1.0, "", 0
         rest = np.zeros(trajectory.position_rad.shape[1])
         while at < trajectory.duration_s:
-            at = min(at + TICK_S * scale, trajectory.duration_s)
+            ticks += 1
+            if self.blocked is not None and not reason and ticks % _LOOK_TICKS == 0:
+                ahead = trajectory.position_rad[int(np.searchsorted(time_s, at)) :]
+                reason = self.blocked(ahead) or ""
+            if reason:
+                braking -= 1.0 / _BRAKE_TICKS
+                if braking <= 0.0:
+                    self.hold(_CALM_S)
+                    raise PathBlocked(f"stopped: {reason}")
+            at = min(at + TICK_S * min(scale, braking), trajectory.duration_s)
             k = min(int(np.searchsorted(time_s, at, side="right")), len(time_s) - 1)
             share = (at - time_s[k - 1]) / (time_s[k] - time_s[k - 1])
             q, v = trajectory.position_rad, trajectory.velocity_rad_s
             verdict = self.tick(
                 q[k - 1] + share * (q[k] - q[k - 1]),
-                scale * (v[k - 1] + share * (v[k] - v[k - 1])),
+                min(scale, braking) * (v[k - 1] + share * (v[k] - v[k - 1])),
             )
             scale = max(verdict.scale, 0.02) if verdict.level is VerdictLevel.SCALE else 1.0
         goal = trajectory.position_rad[-1]

@@ -17,6 +17,7 @@ from robot.types import GraspCandidate, Look, Pose
 Array = NDArray[np.float64]
 
 _STEP_M = 0.02
+_AHEAD_EVERY = 6
 _HELD_M = 0.22
 """Edge of the column around a grasp in which heights are taken as the held object's own."""
 
@@ -39,9 +40,28 @@ class SceneModel:
         self.declared = tuple(declared)
         #: Cells that no camera saw are taken to be filled up to here, m; None: as estimated.
         self.unseen_m: float | None = None
+        self._shown: tuple[Look | None, GraspCandidate | None] = (None, None)
+        self._news = False
+
+    def appear(self, box: Box) -> None:
+        """Something new stands on the table; a motion under way is looked at again."""
+        self.declared = (*self.declared, box)
+        self._news = True
+
+    def ahead(self, q: Array) -> str | None:
+        """What hits at joints (m, n) rad still to come, if anything appeared since; or None."""
+        if not self._news:
+            return None
+        self.show(*self._shown)
+        for joints in q[::_AHEAD_EVERY]:
+            contact = self._checker.first_contact(joints)
+            if contact is not None:
+                return contact
+        return None
 
     def show(self, look: Look | None, held: GraspCandidate | None = None) -> None:
         """Let the checker know what a look saw, but for what is held."""
+        self._shown, self._news = (look, held), False
         cleared: list[Box] = []
         if look is not None and held is not None:
             x, y, _ = held.X_world_grasp.position_m
