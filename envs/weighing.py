@@ -48,6 +48,7 @@ def weigh_boxes(
             )
             station.world.dynamics(body, mass=mass)
             station.world.step(60)
+            picker.begin_episode(seed)
             attempt = picker.grasp(picker.look())
             if not attempt.held:
                 raise SteadyhandError(f"a box of {mass} kg was not lifted: {attempt.outcome}")

@@ -171,8 +171,11 @@ def clear_table(
     rules: Protocol,
     result: EpisodeResult,
     on_pick: Callable[[PickResult], None] | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> None:
     """Pick until nothing is left within reach, or too many attempts in a row have failed.
+
+    Or until there is ``enough``: a wanted object lies in the tray, say.
 
     Whether an object was put away is judged by where it lies in the end, not by what the robot
     believes.
@@ -180,7 +183,7 @@ def clear_table(
     picker = station.picker
     log = picker.player.log
     in_a_row = 0
-    while in_a_row < rules.failures_in_a_row_n and _left(station):
+    while in_a_row < rules.failures_in_a_row_n and _left(station) and not enough():
         before = put_away(station)
         attempt = _attempt(station, result)
         pick = PickResult(

@@ -30,6 +30,7 @@ from robot.planning.placing import PlacePlanner, TrayConfig
 from robot.planning.ranking import GraspRanking, Refusal
 from robot.planning.reach import reachable
 from robot.planning.scene import SceneModel
+from robot.planning.target import Target
 from robot.types import GraspCandidate, Look, ObjectState, PickResult, Pose, Trajectory
 
 Array = NDArray[np.float64]
@@ -92,6 +93,8 @@ class Picker:
         self.watch = watch
         #: What happens to a candidate on its way to the hand, to measure what mistakes cost.
         self.misjudge: Callable[[GraspCandidate], GraspCandidate] | None = None
+        #: The one object that is wanted; None: any.
+        self.target: Target | None
         self.config = config or PickConfig()
         self.ranking = GraspRanking(limits.gripper, scorer, planner)
         self.checker = CollisionChecker(limits, loop.kinematics)
@@ -105,6 +108,7 @@ class Picker:
     def begin_episode(self, seed: int) -> None:
         """Forget earlier attempts and start the planners' choices from ``seed``."""
         self._rng = np.random.default_rng(seed)
+        self.target = None
         self.paths.seed = seed % (2**31)
         self._failed: list[tuple[Array, float]] = []
         self._placed = 0
@@ -156,9 +160,12 @@ class Picker:
         attempt = GraspAttempt("no_candidate", started_s=self.player.clock.now_s())
         ranked = self.ranking.ranked(look, self._rng, self._like_a_failed_one)
         ranked = [item for item in ranked if not self.around.is_part(item.candidate)]
+        if self.target is not None:
+            ranked = self.target.order(ranked, look)
         candidates = [item.candidate for item in ranked]
         if not candidates:
-            attempt.reasons.append("no place on any object fits between the fingers from above")
+            what = "any object" if self.target is None else "the wanted object or beside it"
+            attempt.reasons.append(f"no place on {what} fits between the fingers from above")
         for place, candidate in enumerate(candidates[: self.config.tries_n], start=1):
             if self.misjudge is not None:
                 candidate = self.misjudge(candidate)
