@@ -181,6 +181,10 @@ class CollisionChecker:
         """As :meth:`is_free`, with ``search_margin_m`` more to scene and table: for searches."""
         return self._solids(_HULLS).roomy(q) or self._solids(_ALL).roomy(q)
 
+    def has_hull_room(self, q: Array) -> bool:
+        """As :meth:`has_room`, judged by the links' hulls alone: faster, and never too lenient."""
+        return self._solids(_HULLS).roomy(q)
+
     def in_collision(
         self,
         q: Array,

@@ -69,6 +69,7 @@ def cell():
     checker = CollisionChecker(LIMITS, kinematics)
     around = SceneModel(checker, ())
     player.blocked = around.ahead
+    player.open(0.08)
     return arm, player, PathPlanner(LIMITS, kinematics, checker), around
 
 
