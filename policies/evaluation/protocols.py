@@ -18,6 +18,7 @@ from envs.scene import DropConfig
 from envs.station import Station
 from robot.errors import ConfigError, PlanningError, SafetyError, SensorError
 from robot.execution.attempt import GraspAttempt
+from robot.execution.stack import base_for, stack
 from robot.planning.obstacles import Box
 from robot.types import PickResult
 
@@ -35,7 +36,7 @@ class Protocol:
             lifted high; ``clutter``: several objects, attempts until clear or too many failures;
             ``disturbed``: single, and the object is moved as ``disturbance`` says; ``bin``,
             ``shelf``, ``cluttered-path``: one attempt among ``obstacles``, held as in single; for
-            ``cluttered-path`` also put away.
+            ``cluttered-path`` also put away; ``stack``: one of two boxes onto the other.
         n_objects: drawn with replacement.
         drop: how they come to lie on the table.
         success_height_m: an object must be this far above the table, all of it (single) or its
@@ -107,6 +108,10 @@ def run_protocol(
     station: Station, rules: Protocol, models: Sequence[ObjectModel], seed: int
 ) -> EpisodeResult:
     """One episode; the same station, rules, models and seed give the same result."""
+    if rules.name == "stack":
+        models = [m for m in models if m.class_name == "box"]
+        if not models:
+            raise ConfigError("protocol stack: the object set has no boxes; use primitives")
     rng = np.random.default_rng((seed, 7))
     chosen = [models[int(rng.integers(len(models)))] for _ in range(rules.n_objects)]
     result = EpisodeResult(seed, objects=len(chosen), names=[m.name for m in chosen])
@@ -235,12 +240,40 @@ def _around(station: Station, rules: Protocol, result: EpisodeResult) -> None:
         _fail(result, "fell_beside_the_tray" if pick.success else pick.category)
 
 
+def _stack(station: Station, rules: Protocol, result: EpisodeResult) -> None:
+    """One box onto the other, where it stays."""
+    result.attempts += 1
+    look = station.picker.look()
+    attempt = station.picker.grasp(look)
+    base = base_for(attempt, look)
+    if not attempt.held or base is None:
+        _fail(result, "no_base" if attempt.held else attempt.outcome)
+        return
+    try:
+        stack(station.picker, attempt, base)
+    except PlanningError:
+        _fail(result, "no_path")
+        return
+    station.picker.hold(rules.hold_s)
+    boxes = [station.world.aabb(b) for b in station.world.bodies]
+    (low, _), (_, top) = max(boxes, key=lambda b: b[0][2]), min(boxes, key=lambda b: b[0][2])
+    if len(boxes) == 2 and low[2] > 0.5 * top[2]:
+        result.successes = 1
+    else:
+        _fail(result, "fell_off")
+
+
 def _attempt(station: Station, result: EpisodeResult) -> GraspAttempt:
     result.attempts += 1
     return station.picker.grasp(station.picker.look())
 
 
-_JUDGES = {"kuka": _kuka, "clutter": clear_table, "cluttered-path": _around}
+_JUDGES = {
+    "kuka": _kuka,
+    "clutter": clear_table,
+    "cluttered-path": _around,
+    "stack": _stack,
+}
 """All others are judged as ``single``."""
 
 
