@@ -22,7 +22,9 @@ from robot.execution.stack import base_for, stack
 from robot.planning.obstacles import Box
 from robot.types import PickResult
 
-ProtocolName = Literal["single", "kuka", "clutter", "disturbed", "bin", "shelf", "cluttered-path"]
+ProtocolName = Literal[
+    "single", "kuka", "clutter", "disturbed", "bin", "shelf", "cluttered-path", "stack"
+]
 
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 
