@@ -9,7 +9,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,10 @@ from robot.types import Trajectory
 
 Array = NDArray[np.float64]
 
+Found = TypeVar("Found")
+
 _ENDLESS = 10**9
+_AGAIN = 7919
 
 
 class PybulletPlanning:
@@ -137,20 +140,24 @@ def _row(
     checker.set_scene(None, scene.boxes)
     checker.prepare()
     row: dict[str, Any] = {"kind": scene.kind, "lengths": []}
-    began = time.thread_time()
     config = PathConfig(planning_time_s=longest_s)
-    own = _planned(PathPlanner(limits, kinematics, checker, seed, config), scene)
-    row["ms"] = 1e3 * (time.thread_time() - began)
+    own, row["ms"] = _timed(
+        lambda n: _planned(PathPlanner(limits, kinematics, checker, seed + n, config), scene),
+        longest_s,
+    )
     row["solved"] = own is not None
     if own is not None:
         row["length"], row["duration"] = _length(own.position_rad), own.duration_s
         row["verdict"] = judge.drive(scene, own)
     row["peer_solved"] = False
     if peer is not None:
-        judge.set_up(scene)
-        began = time.thread_time()
-        path = peer.plan(scene, seed, longest_s)
-        row["peer_ms"] = 1e3 * (time.thread_time() - began)
+        other = peer
+
+        def ask(n: int) -> list[Array] | None:
+            judge.set_up(scene)
+            return other.plan(scene, seed + n, longest_s)
+
+        path, row["peer_ms"] = _timed(ask, longest_s)
         row["peer_solved"] = path is not None
         if path is not None:
             row["lengths"].append(_length(np.array([scene.start_rad, *path])))
@@ -171,6 +178,21 @@ def _row(
             if row["lengths"][-1] < 1.0001 * straight:
                 break
     return row
+
+
+def _timed(plan: Callable[[int], Found | None], longest_s: float) -> tuple[Found | None, float]:
+    """What a planner finds, and the milliseconds that it had the core for.
+
+    Planners look at the clock on the wall to give up; where other load took the core away from
+    them, they may begin anew until they had it for ``longest_s``.
+    """
+    began = time.thread_time()
+    number, spent, found = 0, 0.0, None
+    while found is None and spent < 0.9 * longest_s:
+        found = plan(_AGAIN * number)
+        spent = time.thread_time() - began
+        number += 1
+    return found, 1e3 * spent
 
 
 def _planned(planner: PathPlanner, scene: PlanningScene) -> Trajectory | None:
