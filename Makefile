@@ -11,10 +11,10 @@ ARGS   ?=
 CONSTRAIN = $$($(BIN)/python -c 'import sys; print("-c requirements/lock.txt" if sys.version_info >= (3, 11) else "")')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint type docs clean
+.PHONY: help run test lint type docs edge-wheel clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo '  ARGS="..." is passed on, as in: make run ARGS="--objects primitives --n-objects 3"'
 
 run: $(VENV)/.core ## clear a table with the shipped bundle; report and video go into runs/
@@ -32,6 +32,9 @@ type: $(VENV)/.dev ## check types
 
 docs: $(VENV)/.dev ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+edge-wheel: $(VENV)/.core ## build the wheel for the robot, steadyhand-edge, into dist/
+	@$(BIN)/python requirements/edge/build.py --out dist
 
 clean: ## remove what was built and cached; .venv and runs/ stay
 	@rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

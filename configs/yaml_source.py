@@ -10,6 +10,8 @@ import yaml
 
 from robot.errors import ConfigError
 
+MAX_VALUES = 50_000
+
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -45,7 +47,14 @@ class Origins:
         self._places: dict[str, str] = {}
 
     def place(self, where: str, origin: str) -> None:
-        """``where`` (dotted, as ``a.b[1]``) stands at ``origin``."""
+        """``where`` (dotted, as ``a.b[1]``) stands at ``origin``.
+
+        Raises:
+            ConfigError: there are far more values than any file of ours has; a few lines of
+                aliases of aliases would unfold to billions.
+        """
+        if len(self._places) >= MAX_VALUES:
+            raise ConfigError(f"{origin}: unfolds to more than {MAX_VALUES} values")
         self._places[where] = origin
 
     def replace(self, where: str, origin: str) -> None:

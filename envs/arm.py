@@ -46,7 +46,7 @@ class SimArm:
         self.world = world
         self.limits = limits
         self.force_limit_n = force_limit_n or limits.gripper.max_force_n
-        self._latency_ticks = latency_ticks
+        self.latency_ticks = latency_ticks
         self._queue: deque[tuple[list[float], list[float], float, float]] = deque()
         self._arm = world.arm_id
         self._client = world.client
@@ -80,7 +80,7 @@ class SimArm:
 
     def configure(self, latency_ticks: int, force_limit_n: float) -> None:
         """Set what differs between physics settings; call it before ``reset``."""
-        self._latency_ticks = latency_ticks
+        self.latency_ticks = latency_ticks
         self.force_limit_n = force_limit_n
 
     def reset(self, q_rad: Array | None = None, opening_m: float | None = None) -> None:
@@ -94,7 +94,7 @@ class SimArm:
         self._queue.clear()
         self._fingers_told = None
         self._apply(q.tolist(), self._rest, opening, self.force_limit_n)
-        for _ in range(self._latency_ticks):
+        for _ in range(self.latency_ticks):
             self._queue.append((q.tolist(), self._rest, opening, self.force_limit_n))
 
     # Robot protocol -------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class SimArm:
     ) -> tuple[list[float], list[float]]:
         """Queue one tick's command and apply the one that is due; returns that one's joints."""
         force_n = min(force_n, self.force_limit_n)
-        if not self._latency_ticks:
+        if not self.latency_ticks:
             self._apply(q, qd, opening_m, force_n)
             return q, qd
         self._queue.append((q, qd, opening_m, force_n))

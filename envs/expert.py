@@ -1,8 +1,8 @@
-"""The scripted expert: closed loop over the policy's own observation, fed with the truth.
+"""The scripted expert: closed loop over the policy's own observation.
 
-It makes the demonstrations and is measured like any policy. What makes it an expert is that its
-candidate and object state come from ``TruthPerception``; its behaviour is a function of the
+It makes the demonstrations and is measured like any policy. Its behaviour is a function of the
 observation alone (the previous action is part of it), so that a memoryless network can learn it.
+It does not look at the heights around the candidate: it goes where the candidate says.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.execution.action import DEFAULT_SCALE, ActionScale
-from robot.observation import part
+from robot.observation import OLD_S, part
 
 _POSITION, _YAW = part("tool_position"), part("tool_yaw")
 _VELOCITY = part("tool_velocity")
@@ -21,6 +21,9 @@ _PREVIOUS = part("previous_action")
 _OPENING = part("candidate_opening")
 _GRIP = part("opening")
 _CONTACT = part("contact")
+_AGE = part("object_age")
+_CLEAR_M = 0.06
+_FRESH_S = 0.3
 
 
 class ExpertPolicy:
@@ -58,13 +61,19 @@ class ExpertPolicy:
             # Sideways and turning first, so that the fingers come down where they are meant to.
             error = -position
             ready = float(np.clip(1.6 - lateral / 0.005 - abs(yaw) / 0.10, 0.0, 1.0))
+            goal = error[2] - _CLEAR_M * _above(lateral, yaw)
+            # Where the object is watched, the last centimetres wait until it was seen just now.
+            stale = bool(_FRESH_S < o[_AGE][0] < 0.99 * OLD_S)
+            if stale and position[2] > -0.04:
+                goal = min(goal, 0.0)
             velocity = np.clip(6.0 * error, -0.22, 0.22)
-            velocity[2] = np.clip(6.0 * error[2], -0.16, 0.20 * ready)
+            velocity[2] = np.clip(6.0 * goal, -0.16, 0.20 * ready)
             action[:3] = velocity / self.scale.linear_m_s
             action[3] = np.clip(-6.0 * yaw, -1.2, 1.2) / self.scale.yaw_rad_s
             there = abs(error[2]) < 0.004 and lateral < 0.004 and abs(yaw) < 0.06
             # Something is in the way just before the end: close on what there is.
             there |= error[2] < 0.02 and previous[2] > 0.04 and abs(o[_VELOCITY][2]) < 0.008
+            there &= not stale
             opening = 0.0 if there else float(o[_OPENING][0])
             if there:
                 action[:4] = 0.0
@@ -81,6 +90,15 @@ class ExpertPolicy:
                 action[3] = np.clip(-4.0 * yaw, -0.5, 0.5) / self.scale.yaw_rad_s
         action[4] = 2 * opening / self.scale.opening_m - 1
         return np.clip(action, -1, 1).astype(np.float32)
+
+
+def _above(lateral: float, yaw: float) -> float:
+    """How far the hand ought to stay above the grasp for now, as a share of ``_CLEAR_M``.
+
+    Fingers that are moved sideways at the object's height push it along and never get there.
+    """
+    off = max(lateral / 0.010, abs(yaw) / 0.2)
+    return float(np.clip(off - 1.0, 0.0, 1.0))
 
 
 def expert_for(env: Any) -> ExpertPolicy:

@@ -6,6 +6,7 @@ Ids: ``Steadyhand/GraspSingle-v0`` and ``Steadyhand/GraspClutter-v0``.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from configs.load import find, load
 from envs.bank import SceneBank
 from envs.camera import Light, look_at, render
+from envs.critic import TRUTH, CriticView
 from envs.disturbance import Disturbance, DisturbanceConfig, misjudged, mistake
 from envs.objects import object_set
 from envs.panda import SimPanda
@@ -22,6 +24,7 @@ from envs.perception_model import ModelledWatch, PerceptionModelConfig
 from envs.physics import apply_physics
 from envs.physics import physics as physics_setting
 from envs.scene import DropConfig
+from envs.sight import Models, Sight
 from envs.world import TIME_STEP_S, World, WorldConfig
 from robot import observation
 from robot.errors import ConfigError
@@ -74,6 +77,12 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         top_k: an episode takes one of so many best candidates.
         drop_area_m: edge of the square over which objects were dropped.
         disturbed: share of the episodes that are disturbed.
+        detector: an ``.onnx`` file; candidates, object states and heights then come from a look
+            through the cameras at each scene, made once, with the camera errors of its physics.
+            They come from the truth when None.
+        scorer: the grasp scorer's file, to put those candidates in order.
+        with_truth: append ``TRUTH`` to the observation, for a critic that sees more than the policy
+            may.
         timeout_s: longest time the policy may act; a person needs more than a policy.
         render_mode: None, ``rgb_array``, or ``human``: Bullet's window (needs a display).
         tick_hz: rate of physics and control. Policies are made for 240 Hz and 12 ticks a step.
@@ -97,6 +106,9 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         top_k: int = 3,
         drop_area_m: float = 0.3,
         disturbed: float = 0.0,
+        detector: str | None = None,
+        scorer: str | None = None,
+        with_truth: bool = False,
         timeout_s: float = GraspLoopConfig.timeout_s,
         render_mode: str | None = None,
         tick_hz: float = 240.0,
@@ -109,7 +121,9 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
                 f"render_mode: expected rgb_array, human or None, got {render_mode!r}"
             )
         self.render_mode = render_mode
-        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (observation.SIZE,), np.float32)
+        self._with_truth = with_truth
+        size = observation.SIZE + (sum(n for _, n in TRUTH) if with_truth else 0)
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = gym.spaces.Box(-1.0, 1.0, (len(ACTION),), np.float32)
         self._names = ["nominal", "hard"] if physics == "mixed" else [physics]
         self._noise_m = candidate_noise_m
@@ -127,18 +141,32 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             f"joint_position.{i}" for i in range(self.limits.joints.count)
         )
         self.supervisor = Supervisor(self.limits, self.loop.kinematics, SafetyConfig(tick_s=tick_s))
-        self.bank = SceneBank(
-            self.world,
-            self.arm,
-            self.loop,
-            object_set(objects),
-            n_objects,
-            DropConfig(area_m=drop_area_m),
-            bank_seed,
-            top_k,
-        )
         self._settings = {name: physics_setting(name) for name in self._names}
-        self._watch = ModelledWatch(self.world, PerceptionModelConfig())
+        self._critic = CriticView(self.world, self.arm)
+        seen_by = None
+        if detector is not None:
+            seen_by = Models(Path(detector), None if scorer is None else Path(scorer))
+        # The truth looks the same under any physics.
+        sights = self._names if seen_by is not None else self._names[:1]
+        banks = {
+            name: SceneBank(
+                self.world,
+                self.arm,
+                self.loop,
+                object_set(objects),
+                n_objects,
+                DropConfig(area_m=drop_area_m),
+                bank_seed,
+                top_k,
+                Sight(self.world, self.arm, self.loop, self._settings[name], seen_by),
+            )
+            for name in sights
+        }
+        self._banks = {name: banks.get(name, banks[sights[0]]) for name in self._names}
+        errors = PerceptionModelConfig()
+        if seen_by is not None:  # a real look brings its own
+            errors = replace(errors, position_m=0.0, yaw_deg=0.0, dimension_m=0.0)
+        self._watch = ModelledWatch(self.world, errors)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -146,17 +174,18 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         """Start an episode; ``options={"scene": n}`` picks the scene of that number."""
         super().reset(seed=seed)
         rng = self.np_random
+        name = self._names[int(rng.integers(len(self._names)))]
+        bank = self._banks[name]
         wanted = (options or {}).get("scene")
         number = int(rng.integers(self._bank_size)) if wanted is None else int(wanted)
-        scene = self.bank.scene(number)
+        scene = bank.scene(number)
         for _ in range(self._bank_size):
             if scene.grasps:
                 break
             # Nothing to grasp from above there: the next scene.
             number = (number + 1) % self._bank_size
-            scene = self.bank.scene(number)
-        bodies = self.bank.put(scene)
-        name = self._names[int(rng.integers(len(self._names)))]
+            scene = bank.scene(number)
+        bodies = bank.put(scene)
         self.arm.reset()
         apply_physics(self._settings[name], self.world, self.arm, rng)
         candidate, q = scene.grasps[int(rng.integers(min(self._top_k, len(scene.grasps))))]
@@ -172,7 +201,8 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             candidate, obj = self._seen(candidate, obj, rng)
         self.arm.reset(q, candidate.opening_m)
         opening_m, _ = self.arm.read_fingers()
-        self.loop.begin(candidate, obj, q, opening_m, self.world.time_s)
+        self.loop.begin(candidate, obj, q, opening_m, self.world.time_s, scene.heights)
+        self._critic.begin(bodies[max(candidate.object_id, 0)], candidate, scene.truths)
         if obj is not None and disturbed:
             self._watch.begin(None, obj, self.world.time_s)
         self.supervisor.reset(q)
@@ -227,7 +257,10 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
                 self.loop.track(seen)
         # Kept for the supervisor: nothing moves before the next step.
         self._reading = self.arm.read_arrays()
-        return self.loop.observe(self._reading[0], self._reading[1], self.world.time_s)
+        seen_by_policy = self.loop.observe(self._reading[0], self._reading[1], self.world.time_s)
+        if not self._with_truth:
+            return seen_by_policy
+        return np.concatenate([seen_by_policy, self._critic.read(self.loop)])
 
     def _told(self) -> dict[str, Any]:
         """Scene, physics and object, and the joints (n,) rad: recorded, never shown to a policy."""

@@ -32,7 +32,7 @@ class PerceptionModelConfig:
     dimension_m: float = bounded(0.004, 0.0, 0.1)
     jitter_m: float = bounded(0.002, 0.0, 0.1)
     jitter_deg: float = bounded(2.0, 0.0, 90.0)
-    missed: float = bounded(0.1, 0.0, 1.0)
+    missed: float = bounded(0.4, 0.0, 1.0)
     period_s: float = bounded(0.2, 0.01, 10.0)
     latency_s: float = bounded(0.1, 0.0, 10.0)
 

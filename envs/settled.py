@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import hashlib
@@ -14,6 +15,7 @@ import re
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.objects import ObjectModel
-from robot.types import GraspCandidate, ObjectState, Pose
+from robot.types import GraspCandidate, HeightMap, ObjectState, Pose
 
 Array = NDArray[np.float64]
 
@@ -45,14 +47,18 @@ class SettledScene:
     Attributes:
         models: what lies there.
         poses: where, one for each model.
-        objects: what a look with the truth reports; ``object_id`` is the index into ``models``.
+        objects: what a look reports; ``object_id`` is the index into ``models``.
         grasps: (candidate, joints (7,) rad at its pre-grasp), best first; may be empty.
+        heights: the look's, around the candidates.
+        truths: ``X_world_grasp`` of grasps that the planner finds on the exact shapes.
     """
 
     models: tuple[ObjectModel, ...]
     poses: tuple[Pose, ...]
     objects: tuple[ObjectState, ...]
     grasps: tuple[tuple[GraspCandidate, Array], ...]
+    heights: HeightMap
+    truths: tuple[Pose, ...]
 
 
 class SceneStore:
@@ -111,7 +117,7 @@ class SceneStore:
             return self._scene(json.loads(text))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, zlib.error) as error:
             log.warning("%s: made anew: %s", self._file(number), error)
             return None
 
@@ -149,6 +155,8 @@ class SceneStore:
                 )
                 for c, q in plain["grasps"]
             ),
+            _heights(plain["heights"]),
+            tuple(Pose.stored(**p) for p in plain["truths"]),
         )
 
 
@@ -156,8 +164,16 @@ def _plain(value: Any) -> Any:
     """JSON of nouns; what is read back equals it to the last bit."""
     if isinstance(value, SettledScene):
         names = [model.name for model in value.models]
-        parts = {key: _plain(getattr(value, key)) for key in ("poses", "objects", "grasps")}
-        return {"models": names, **parts}
+        kept = ("poses", "objects", "grasps", "heights", "truths")
+        return {"models": names, **{key: _plain(getattr(value, key)) for key in kept}}
+    if isinstance(value, HeightMap):
+        return {
+            "origin_m": value.origin_m.tolist(),
+            "resolution_m": value.resolution_m,
+            "shape": list(value.height_m.shape),
+            "height_m": _packed(value.height_m.astype(np.float16)),
+            "seen": _packed(np.packbits(value.seen)),
+        }
     if dataclasses.is_dataclass(value):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, (tuple, list)):
@@ -167,6 +183,22 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def _packed(array: NDArray[Any]) -> str:
+    return base64.b64encode(zlib.compress(array.tobytes())).decode("ascii")
+
+
+def _unpacked(text: str, kind: Any) -> NDArray[Any]:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=kind)
+
+
+def _heights(plain: dict[str, Any]) -> HeightMap:
+    shape = tuple(plain["shape"])
+    heights = _unpacked(plain["height_m"], np.float16).astype(np.float32).reshape(shape)
+    bits = np.unpackbits(_unpacked(plain["seen"], np.uint8), count=heights.size)
+    seen = bits.astype(bool).reshape(shape)
+    return HeightMap(np.array(plain["origin_m"]), plain["resolution_m"], heights, seen, 0.0)
 
 
 def _key(models: Sequence[ObjectModel], settings: Mapping[str, Any]) -> str:

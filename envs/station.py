@@ -27,6 +27,7 @@ from perception.fusion import Fusion
 from perception.look import CameraPerception
 from perception.watch import CameraWatch
 from robot.errors import ConfigError
+from robot.execution.acting import Acting, AtOnce
 from robot.execution.grasp import GraspLoop
 from robot.execution.pick import PickConfig, Picker
 from robot.execution.player import Player
@@ -102,16 +103,20 @@ class Station:
             self.loop,
             log,
         )
+        self.player = player
+        self._policy = policy
+        self.acting = Acting(player, AtOnce(policy), watch if watches else None)
         self.picker = Picker(
             self.limits,
             player,
             self.loop,
             self.perception,
-            policy,
+            self.acting,
             config=PickConfig(tray=TRAY),
             scorer=scorer,
-            watch=watch if watches else None,
+            log=log,
         )
+        player.blocked = self.picker.around.ahead
 
     def begin(
         self,
@@ -161,10 +166,20 @@ class Station:
         disturbance = Disturbance(config, self.world, next(iter(self.world.bodies)), rng)
 
         def happen() -> None:
-            if self.picker.player.phase == "grasp":
+            if self.player.phase == "grasp":
                 disturbance.advance()
 
         self.world.before_tick = happen
+
+    @property
+    def policy(self) -> Policy:
+        """Who acts in the policy's part; another may take its place."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._policy = policy
+        self.acting.policy = AtOnce(policy)
 
     def close(self) -> None:
         """Disconnect from Bullet."""

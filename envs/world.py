@@ -143,6 +143,10 @@ class World:
         """Simulated seconds since the last reset."""
         return self._ticks * self.config.tick_s
 
+    def set_time(self, time_s: float) -> None:
+        """Let time go on from ``time_s``: after a reset within one run, say."""
+        self._ticks = round(time_s / self.config.tick_s)
+
     def step(self, ticks: int = 1) -> None:
         """Advance by ``ticks`` time steps."""
         for _ in range(ticks):
@@ -249,6 +253,11 @@ class World:
     def dynamics(self, body_id: int, link: int = -1, **values: float) -> None:
         """Change mass, friction and the like of a link (Bullet's ``changeDynamics``)."""
         pybullet.changeDynamics(body_id, link, **values, **self._kw)
+
+    def mass_and_friction(self, body_id: int) -> tuple[float, float]:
+        """A body's mass, kg, and lateral friction."""
+        mass, friction, *_ = pybullet.getDynamicsInfo(body_id, -1, **self._kw)
+        return float(mass), float(friction)
 
     def colour(self, body_id: int, rgba: Any, link: int = -1) -> None:
         """Paint a body."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.camera import height_image
-from perception.session import ModelError, open_model
+from perception.session import ModelError, SessionConfig, open_model
 from robot.errors import SensorError
 from robot.types import Detection, RgbdFrame
 
@@ -71,7 +71,7 @@ class OnnxDetector:
 
     Args:
         model: path of the ``.onnx`` file, or its bytes.
-        threads: threads that ONNX Runtime may use.
+        session: on what it runs; one thread of the processor if left out.
         score_threshold: detections with a lower score are dropped; by default the one in the
             model's metadata, which has the best F1 on held-out train objects, or 0.4.
 
@@ -81,10 +81,13 @@ class OnnxDetector:
     """
 
     def __init__(
-        self, model: Path | str | bytes, threads: int = 1, score_threshold: float | None = None
+        self,
+        model: Path | str | bytes,
+        session: SessionConfig | None = None,
+        score_threshold: float | None = None,
     ) -> None:
         self._name = "detector" if isinstance(model, bytes) else str(model)
-        self._session = open_model(model, "detector", threads)
+        self._session = open_model(model, "detector", session)
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         self._check()
         self.classes: tuple[str, ...] = tuple(json.loads(self.metadata["classes"]))

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from perception.session import ModelError, open_model
+from perception.session import ModelError, SessionConfig, open_model
 from robot.types import GraspCandidate, HeightMap
 
 # Cells along the grasp frame's x (across the fingers' motion) and y (the closing direction), and
@@ -120,15 +120,15 @@ class OnnxGraspScorer:
 
     Args:
         model: path of the ``.onnx`` file, or its bytes.
-        threads: that ONNX Runtime may use.
+        session: on what it runs; one thread of the processor if left out.
 
     Raises:
         ModelError: the file is missing or damaged, or takes other inputs than this runtime feeds.
     """
 
-    def __init__(self, model: Path | str | bytes, threads: int = 1) -> None:
+    def __init__(self, model: Path | str | bytes, session: SessionConfig | None = None) -> None:
         self._name = "scorer" if isinstance(model, bytes) else str(model)
-        self._session = open_model(model, "scorer", threads)
+        self._session = open_model(model, "scorer", session)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         expected = scorer_metadata()
         for key in ("kind", "inputs"):

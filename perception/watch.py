@@ -83,14 +83,15 @@ class CameraWatch:
         config = self.config
         if now_s + 1e-9 >= self._next_s:
             self._next_s += config.period_s
-            self._pending = self._sight() or self._pending
+            self._pending = self.sight() or self._pending
         pending = self._pending
         if pending is None or now_s + 1e-9 < pending.stamp_s + config.latency_s:
             return None
         self._pending = None
         return pending
 
-    def _sight(self) -> ObjectState | None:
+    def sight(self) -> ObjectState | None:
+        """What the cameras show now: its state, or None where they tell nothing."""
         if len(self._surface) < self.config.least_points_n:
             return None
         cells, stamp_s = self._cells()

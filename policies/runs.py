@@ -97,6 +97,9 @@ def figures(folder: Path) -> dict[str, Figure]:
     for stage, names in (("detector", ("ap", "ap50", "map")), ("scorer", ("auc", "brier", "ece"))):
         last = _last_line(folder / stage / "metrics.jsonl")
         found |= {f"{stage}.{n}": Figure(float(last[n])) for n in names if n in last}
+    if (folder / "bc" / "folds" / "result.json").is_file():
+        folds = read_json(folder / "bc" / "folds" / "result.json")
+        found |= {f"bc.folds.{n}": Figure(float(folds[n])) for n in ("loss_mean", "loss_std")}
     rounds = sorted(
         (folder / "bc").glob("round-*/result.json"), key=lambda f: int(f.parent.name[6:])
     )

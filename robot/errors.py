@@ -20,10 +20,6 @@ class PlanningError(SteadyhandError):
     """No grasp, pose or path could be found; the message says on what each try failed."""
 
 
-class PathBlocked(PlanningError):
-    """Something stands in the way of a motion that has begun; the arm came to rest before it."""
-
-
 class SafetyError(SteadyhandError):
     """The supervisor halted the arm; the message is its verdict's reason."""
 

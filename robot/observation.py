@@ -12,9 +12,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.types import GraspCandidate, GripperState, ObjectState
+from robot.types import GraspCandidate, GripperState, HeightMap, ObjectState
 
 Array = NDArray[np.float64]
+
+#: An object that was not seen for longer is observed as so old, s: nothing watches it, and the time
+#: since the look is a clock, which a policy had better not see.
+OLD_S = 1.0
+#: Points of the patch along the closing direction and across it, and from point to point, m. It
+#: reaches as far as the fingers do when open, and 2 cm beyond.
+PATCH_SHAPE = (11, 19)
+PATCH_STEP_M = 0.0075
+#: What is higher or lower than this, seen from the grasp, counts as so high or low, m.
+PATCH_LIMIT_M = 0.06
 
 #: (name, size, unit) of each part of the observation, in order.
 OBSERVATION: tuple[tuple[str, int, str], ...] = (
@@ -36,6 +46,7 @@ OBSERVATION: tuple[tuple[str, int, str], ...] = (
     ("object_yaw", 2, "1"),
     ("object_confidence", 1, "1"),
     ("object_age", 1, "s"),
+    ("patch", PATCH_SHAPE[0] * PATCH_SHAPE[1], "m"),
 )
 SIZE = sum(size for _, size, _ in OBSERVATION)
 
@@ -57,6 +68,9 @@ def part(name: str) -> slice:
     raise KeyError(name)
 
 
+_PATCH = part("patch")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
     """The candidate and the object that the policy goes for, as plain arrays.
@@ -67,6 +81,7 @@ class Target:
         candidate: what was chosen.
         obj: the object's state at the newest look, or None where no object could be told apart.
         object_position_m: (3,) of the object in the world, or the candidate's position.
+        patch_m: PATCH_SHAPE float32, how high what a look saw around the candidate stands above it.
         constant: (SIZE,) float32, the observation as far as it stays the same all the time.
     """
 
@@ -75,6 +90,7 @@ class Target:
     candidate: GraspCandidate
     obj: ObjectState | None
     object_position_m: Array
+    patch_m: NDArray[np.float32]
     constant: NDArray[np.float32] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -90,14 +106,41 @@ class Target:
             double = 2 * math.atan2(turn[1], turn[0])
             constant[24:27] = obj.dimensions_m
             constant[27:30] = (math.cos(double), math.sin(double), obj.confidence)
+        constant[_PATCH] = self.patch_m.reshape(-1)
         object.__setattr__(self, "constant", constant)
 
     @classmethod
-    def make(cls, candidate: GraspCandidate, obj: ObjectState | None) -> Target:
-        """From the planner's choice."""
+    def make(
+        cls,
+        candidate: GraspCandidate,
+        obj: ObjectState | None,
+        patch_m: NDArray[np.float32] | None = None,
+    ) -> Target:
+        """From the planner's choice and what was seen around it; None is all flat."""
         pose = candidate.X_world_grasp
+        if patch_m is None:
+            patch_m = np.zeros(PATCH_SHAPE, dtype=np.float32)
         where = pose.position_m if obj is None else obj.X_world_obj.position_m
-        return cls(pose.position_m, pose.rotation, candidate, obj, where)
+        return cls(pose.position_m, pose.rotation, candidate, obj, where, patch_m)
+
+
+def patch(heights: HeightMap, candidate: GraspCandidate) -> NDArray[np.float32]:
+    """Heights around a candidate, in its own axes: PATCH_SHAPE float32, m above the grasp.
+
+    The first axis is the grasp frame's x, the second its y, the closing direction. What lies
+    outside the map counts as table.
+    """
+    pose = candidate.X_world_grasp
+    x, y = (PATCH_STEP_M * (np.arange(n) - (n - 1) / 2) for n in PATCH_SHAPE)
+    turn = pose.rotation[:2, :2]
+    xy = pose.position_m[:2] + x[:, None, None] * turn[:, 0] + y[None, :, None] * turn[:, 1]
+    cells = np.rint((xy - heights.origin_m) / heights.resolution_m).astype(int)
+    n_x, n_y = heights.height_m.shape
+    inside = (cells >= 0).all(axis=-1) & (cells[..., 0] < n_x) & (cells[..., 1] < n_y)
+    i, j = np.where(inside[..., None], cells, 0).transpose(2, 0, 1)
+    seen = np.where(inside, heights.height_m[i, j], 0.0)
+    above = seen - pose.position_m[2]
+    return np.clip(above, -PATCH_LIMIT_M, PATCH_LIMIT_M).astype(np.float32)
 
 
 def observe(
@@ -137,5 +180,6 @@ def observe(
     out[12:17] = previous_action
     out[20] = candidate_age
     out[21:24] = R_T.dot(target.object_position_m - position)
-    out[30] = candidate_age if target.obj is None else now_s - target.obj.stamp_s
+    object_age = candidate_age if target.obj is None else now_s - target.obj.stamp_s
+    out[30] = min(object_age, OLD_S)
     return out

@@ -34,6 +34,8 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(runs_app, name="runs")
 robot_app = typer.Typer(no_args_is_help=True, help="Arms: what they are made of, what lacks.")
 app.add_typer(robot_app, name="robot")
+topic_app = typer.Typer(no_args_is_help=True, help="What a loop or ROS 2 over DDS says.")
+app.add_typer(topic_app, name="topic")
 
 
 def _register() -> None:
@@ -41,24 +43,40 @@ def _register() -> None:
         adapt,
         bench,
         bench_planning,
+        calibrate,
+        canary,
+        compress,
         demos,
+        drift,
         evaluate,
         export,
         look,
+        loop,
+        replay,
         robots,
         run,
         runs,
         scenes,
         teleop,
+        topic,
         train,
         verify,
     )
 
     app.command("run")(run.run)
     app.command("look")(look.look)
+    app.command("calibrate")(calibrate.calibrate)
+    app.command("loop")(loop.loop)
+    app.command("replay")(replay.replay)
+    topic_app.command("list")(topic.list_)
+    topic_app.command("echo")(topic.echo)
+    topic_app.command("hz")(topic.hz)
     app.command("scenes")(scenes.scenes)
     app.command("export")(export.export)
     app.command("verify")(verify.verify)
+    app.command("compress")(compress.compress)
+    app.command("canary")(canary.canary)
+    app.command("drift")(drift.drift)
     demos_app.command("record")(demos.record)
     demos_app.command("teleop")(teleop.teleop)
     demos_app.command("info")(demos.info)
@@ -78,6 +96,7 @@ def _register() -> None:
     robot_app.command("info")(robots.info)
     robot_app.command("check")(robots.check)
     robot_app.command("weigh")(robots.weigh)
+    runs_app.command("plot")(runs.plot)
     bench_app.command("env")(bench.env)
     bench_app.command("edge")(bench.edge)
     bench_app.command("perception")(bench.perception)

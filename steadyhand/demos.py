@@ -148,7 +148,7 @@ def convert(
     """A set into LeRobot's, robomimic's (HDF5) or Minari's layout."""
     from policies.demos.convert import Format
     from policies.demos.convert import convert as convert_demos
-    from policies.demos.record import describe_env
+    from policies.demos.describe import describe_env
     from policies.evaluation.specs import EnvSpec
 
     wanted = describe_env(EnvSpec(env)) if env else None

@@ -151,7 +151,7 @@ def policy(
     json: Json = False,
 ) -> None:
     """Return, success and length of episodes in any environment, with 95 % intervals."""
-    from policies.demos.record import describe_env
+    from policies.demos.describe import describe_env
     from policies.evaluation.returns import bundle_actor, figures, trained_actor
     from policies.evaluation.rollouts import Behaviour, Rollouts, episode_seeds
     from policies.evaluation.specs import ActorSpec

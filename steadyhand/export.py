@@ -48,7 +48,7 @@ def export(
     from policies.bundle.format import Bundle, shipped
     from policies.compression.quantize import QuantizeConfig
     from policies.demos.dataset import load_demonstrations
-    from policies.learning.network import PolicyNetwork
+    from policies.learning.chunking import load_network
     from policies.learning.tracking import Tracking
     from steadyhand.own_env import env_of, pack_env
     from steadyhand.packing import Parts, pack
@@ -93,8 +93,8 @@ def export(
     fp32 = _fp32_of(file) if keep_fp32 else None
     clone = run / "bc" / "network.pt"
     parts = Parts(
-        PolicyNetwork.load(weights),
-        PolicyNetwork.load(clone) if stage == "ppo" and clone.is_file() else None,
+        load_network(weights),
+        load_network(clone) if stage == "ppo" and clone.is_file() else None,
         load_demonstrations(run / "demos"),
         file,
         reference_frame(0),

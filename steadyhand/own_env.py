@@ -21,8 +21,8 @@ from policies.demos.record import RecordConfig
 from policies.evaluation.returns import bundle_actor, compared, figures
 from policies.evaluation.rollouts import Behaviour, Episode, Rollouts, episode_seeds
 from policies.evaluation.specs import ActorSpec, EnvSpec
+from policies.learning.chunking import load_network
 from policies.learning.dagger import DaggerConfig
-from policies.learning.network import PolicyNetwork
 from policies.learning.ppo import PpoConfig
 from policies.provenance import git_commit, package_versions
 from policies.storage import read_json
@@ -150,7 +150,7 @@ def pack_env(
             ``MAX_RETURN_LOSS`` or ``MAX_SUCCESS_LOSS``; the message says by how much.
     """
     quantize = quantize or QuantizeConfig()
-    policy = PolicyNetwork.load(run / stage / "network.pt")
+    policy = load_network(run / stage / "network.pt")
     demos = matched(load_demonstrations(run / "demos"), env)
     made = policy_models(policy, demos, quantize, seed, say)
     card: dict[str, Any] = {
@@ -176,7 +176,7 @@ def pack_env(
             limits_yaml=None,
             card=card,
             card_text=card_markdown(card, f"Steadyhand bundle: {env.id}"),
-            reference=record_reference(made.models, made.inputs),
+            reference=record_reference(made.models, made.inputs, made.expected),
             created_from={
                 "env": env.id,
                 "git_commit": git_commit(),
@@ -189,7 +189,7 @@ def pack_env(
         write(draft)
         hold(draft)
         actors = {p: bundle_actor(draft, p, demos.spec) for p in ("int8", "fp32")}
-        clone = PolicyNetwork.load(run / "bc" / "network.pt") if stage == "ppo" else None
+        clone = load_network(run / "bc" / "network.pt") if stage == "ppo" else None
         if clone is not None and not same_weights(clone, policy):
             actors["clone"] = clone.actor()
         done: dict[str, list[Episode]] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from configs.load import as_dict, bounded
 from envs.synthesis.scenes import generate
@@ -24,6 +24,7 @@ from perception.training.scorer_export import export_scorer
 from perception.training.train import WEIGHTS, DetectorTrainConfig
 from perception.training.train import train as train_detector
 from perception.trials import read_trials
+from policies.bundle.format import Bundle, shipped
 from policies.compression.quantize import QuantizeConfig
 from policies.demos.record import RecordConfig
 from policies.evaluation.specs import EnvSpec
@@ -46,7 +47,10 @@ class TaskConfig:
         physics: ``nominal``, ``hard`` or ``mixed``.
         candidate_noise_m: standard deviation of the candidate's position error.
         candidate_noise_deg: standard deviation of its yaw error.
-        bank_size: settled scenes.
+        bank_size: settled scenes, for each physics where cameras look.
+        looks: where candidates and heights come from: the truth, or ``camera``: the run's own
+            detector and scorer, else those of the bundle that comes with this project.
+        disturbed: share of the episodes that are those of the ``disturbed`` protocol.
     """
 
     id: str = "Steadyhand/GraspSingle-v0"
@@ -55,6 +59,7 @@ class TaskConfig:
     candidate_noise_m: float = bounded(0.005, 0.0, 0.05)
     candidate_noise_deg: float = bounded(6.0, 0.0, 45.0)
     bank_size: int = bounded(1200, 1, 1_000_000)
+    looks: Literal["truth", "camera"] = "truth"
     disturbed: float = bounded(0.0, 0.0, 1.0)
 
     def __post_init__(self) -> None:
@@ -63,7 +68,7 @@ class TaskConfig:
 
     def env(self, **changes: Any) -> EnvSpec:
         """The environment's description, with ``changes`` to its keyword arguments."""
-        kwargs = {k: v for k, v in as_dict(self).items() if k != "id"}
+        kwargs = {k: v for k, v in as_dict(self).items() if k not in ("id", "looks")}
         return EnvSpec(self.id, {**kwargs, **changes})
 
 
@@ -143,8 +148,14 @@ class Pipeline:
     def policy(self) -> PolicyStages:
         """The stages that make the grasp policy."""
         c = self.config
+        models: dict[str, Any] = {}
+        if c.task.looks == "camera":
+            spare = Bundle.load(shipped()).root / "models"
+            for role in ("detector", "scorer"):
+                own = self.out / role / f"{role}.onnx"
+                models[role] = str(own if own.exists() else spare / own.name)
         return PolicyStages(
-            self.out, c.task.env(), EXPERT, c.demos, c.bc, c.ppo, self.say, self._track
+            self.out, c.task.env(**models), EXPERT, c.demos, c.bc, c.ppo, self.say, self._track
         )
 
     # Detector -------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""``steadyhand runs list|compare``."""
+"""``steadyhand runs list|compare|plot``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -65,6 +65,56 @@ def compare(
         ["figure", *heads],
         [[name, *(_shown(run.figures.get(name)) for run in read)] for name in names],
     )
+
+
+def plot(
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Runs, each FOLDER or LABEL=FOLDER; the seeds of one method share it."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The SVG file.")],
+    metric: Annotated[
+        str, typer.Option("--metric", help="Stage and name: ppo/score, bc/validation_loss.")
+    ] = "ppo/score",
+    title: Annotated[str, typer.Option("--title", help="Heading; the metric if left out.")] = "",
+    reach: Annotated[
+        Optional[float],  # noqa: UP045 (typer reads the annotation at run time)
+        typer.Option("--reach", help="Tell where each curve first gets there."),
+    ] = None,
+    ppo_alone: Annotated[
+        bool,
+        typer.Option(
+            "--ppo-steps-alone", help="Leave the steps of demonstrations and corrections out."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Learning curves of runs with 95 % intervals, over seeds or, for one seed, its episodes."""
+    from policies.curves import AXES, bands
+    from policies.runs import Run
+    from policies.storage import replace_file
+    from steadyhand.curve_chart import drawing
+
+    if out.suffix != ".svg":
+        raise SteadyhandError(f"out: expected a file that ends in .svg, got {out}")
+    parts = [(a, b) if eq else ("", a) for a, eq, b in (text.partition("=") for text in runs)]
+    read = [(label, Run.read(Path(folder))) for label, folder in parts]
+    found = bands(read, metric, ppo_alone)
+    axis = AXES[metric.partition("/")[0]]
+    if axis == AXES["ppo"] and not ppo_alone:
+        axis += ", those of demonstrations and corrections included"
+    replace_file(out, drawing(found, title or metric, axis, metric).encode())
+    told: dict[str, Any] = {"out": str(out), "metric": metric}
+    for band in found:
+        row: dict[str, Any] = {
+            "runs": [str(curve.run) for curve in band.curves],
+            "last": float(band.mean[-1]),
+            "steps_before": [curve.before for curve in band.curves],
+        }
+        if reach is not None:
+            row["reaches"] = [curve.reaches(reach) for curve in band.curves]
+        told[band.label] = row
+    emit(told, json, "drawn")
 
 
 _SHORT = ("detector.ap", "scorer.auc", "ppo.before", "ppo.after", "bundle.hard.int8")

@@ -9,19 +9,26 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from configs.load import completed, digest
 from policies.demos.dataset import Demonstrations, load_demonstrations
 from policies.demos.matching import matched
 from policies.demos.record import RecordConfig, record
 from policies.evaluation.specs import ActorSpec, EnvSpec
+from policies.learning.chunking import Network, load_network
 from policies.learning.dagger import DaggerConfig, dagger
 from policies.learning.network import PolicyNetwork
 from policies.learning.ppo import PpoConfig, improve
 from policies.provenance import provenance
-from policies.storage import replace_json
-from robot.errors import SteadyhandError
+from policies.storage import read_json, replace_json
+from robot.errors import ConfigError, SteadyhandError
+
+#: PPO's likelihoods are those of one action in the state it is in; a chunk has been decided before.
+NO_PPO = (
+    "bc.clone.architecture: ppo cannot begin from a chunking clone, which plans several actions at "
+    "once; train bc and export --stage bc use it as it is, or set mlp"
+)
 
 Say = Callable[[str], None]
 Curves = Callable[[str, int, dict[str, Any]], None]
@@ -92,11 +99,11 @@ class PolicyStages:
             return load_demonstrations(folder)
         return matched(load_demonstrations(folder), self.env)
 
-    def clone(self) -> PolicyNetwork:
+    def clone(self) -> Network:
         """The cloned network, trained if it is not there."""
         folder = self.out / "bc"
         if (folder / "network.pt").exists():
-            return PolicyNetwork.load(folder / "network.pt")
+            return load_network(folder / "network.pt")
         result = dagger(
             self.demonstrations(),
             self.env,
@@ -108,12 +115,18 @@ class PolicyStages:
         )
         return result.network
 
+    def folds(self) -> dict[str, Any]:
+        """The figures of the cross-validation that went before cloning."""
+        done = read_json(self.out / "bc" / "folds" / "result.json")
+        return {k: done[k] for k in ("folds", "loss_mean", "loss_std", "error_mean", "error_std")}
+
     def improve(self) -> PolicyNetwork:
         """The network after PPO (the clone, where PPO did not help)."""
         folder = self.out / "ppo"
         if (folder / "network.pt").exists():
             return PolicyNetwork.load(folder / "network.pt")
-        clone = self.clone()
+        can_improve(self.bc)
+        clone = cast(PolicyNetwork, self.clone())
 
         def tell(row: dict[str, Any]) -> None:
             self.curves("ppo", int(row["steps"]), row)
@@ -131,6 +144,12 @@ class PolicyStages:
             f"ppo: {result.before:.3f} before, {result.after:.3f} after; ships the {result.chosen}"
         )
         return result.network
+
+
+def can_improve(bc: DaggerConfig) -> None:
+    """Raise where PPO could not begin from what is cloned."""
+    if bc.clone.architecture != "mlp":
+        raise ConfigError(NO_PPO)
 
 
 def seeded_stages(

@@ -49,6 +49,10 @@ Set = Annotated[
 ]
 
 
+Folds = Annotated[
+    int,
+    typer.Option("--folds", min=0, help="Cross-validation by object first; the same as bc.folds."),
+]
 Demos = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--demos", help="A demonstration set of that environment; it is copied."),
@@ -67,7 +71,7 @@ def detector(
     def stage(pipeline: Pipeline) -> dict[str, Any]:
         return {"detector": str(pipeline.detector())}
 
-    _finish(stage, out, budget, set_, seed, workers, tracking, json, shared=True)
+    _finish(stage, False, out, budget, set_, seed, workers, tracking, json, shared=True)
 
 
 def scorer(
@@ -75,21 +79,28 @@ def scorer(
     workers: Workers = CORES, tracking: Store = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Try grasps on train objects, train the grasp scorer on them, calibrate and export it."""
-    _finish(lambda p: {"scorer": str(p.scorer())}, out, budget, set_, seed, workers, tracking, json)
+
+    def stage(pipeline: Pipeline) -> dict[str, Any]:
+        return {"scorer": str(pipeline.scorer())}
+
+    _finish(stage, False, out, budget, set_, seed, workers, tracking, json)
 
 
 def bc(
     out: Out, budget: Budget = "quick", set_: Set = None, env: EnvId = None,
     import_: Import = None, env_arg: EnvArg = None, demos: Demos = None, actor: Expert = None,
-    seed: Seed = 0, workers: Workers = CORES, tracking: Store = None,
+    folds: Folds = 0, seed: Seed = 0, workers: Workers = CORES, tracking: Store = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Clone demonstrations: the grasp expert's with corrections, or any environment's (--env)."""
 
     def stage(policy: PolicyStages) -> dict[str, Any]:
         policy.clone()
-        return {"network": str(out / "bc" / "network.pt")}
+        found = {"folds": policy.folds()} if policy.bc.folds else {}
+        return {"network": str(out / "bc" / "network.pt"), **found}
 
+    if folds:
+        set_ = [*(set_ or ()), f"bc.folds={folds}"]
     spec = _own(env, import_, env_arg, demos, actor)
     _finish_policy(stage, spec, demos, actor, out, budget, set_, seed, workers, tracking, json)
 
@@ -107,7 +118,9 @@ def ppo(
         return {"network": str(out / "ppo" / "network.pt")}
 
     spec = _own(env, import_, env_arg, demos, actor)
-    _finish_policy(stage, spec, demos, actor, out, budget, set_, seed, workers, tracking, json)
+    _finish_policy(
+        stage, spec, demos, actor, out, budget, set_, seed, workers, tracking, json, improves=True
+    )
 
 
 def everything(
@@ -148,7 +161,7 @@ def everything(
         )  # fmt: skip
         return {"bundle": str(bundle.root), "bytes": bundle.size}
 
-    _finish(stage, out, budget, set_, seed, workers, tracking, json, packs=True)
+    _finish(stage, True, out, budget, set_, seed, workers, tracking, json, packs=True)
 
 
 def reference_frame(seed: int) -> RgbdFrame:
@@ -181,24 +194,28 @@ def _own(
 
 def _finish_policy(
     stage: Callable[[PolicyStages], dict[str, Any]], env: EnvSpec | None, demos: Path | None,
-    actor: str | None, *rest: Any,
+    actor: str | None, *rest: Any, improves: bool = False,
 ) -> None:  # fmt: skip
     """Run a stage of the grasp policy, or of that of the environment that was named."""
     if env is None:
-        _finish(lambda pipeline: stage(pipeline.policy), *rest)
+        _finish(lambda pipeline: stage(pipeline.policy), improves, *rest)
     else:
-        _finish_own(stage, env, demos, actor, *rest)
+        _finish_own(stage, improves, env, demos, actor, *rest)
 
 
 def _finish_own(
-    stage: Any, env: EnvSpec, demos: Path | None, actor: str | None, out: Path, budget: str,
-    overrides: list[str] | None, seed: int, workers: int, tracking: str | None, json: bool,
+    stage: Any, improves: bool, env: EnvSpec, demos: Path | None, actor: str | None, out: Path,
+    budget: str, overrides: list[str] | None, seed: int, workers: int, tracking: str | None,
+    json: bool,
 ) -> None:  # fmt: skip
     from configs.load import load
     from steadyhand.own_env import EnvTrainingConfig, stages
+    from steadyhand.stages import can_improve
 
     _one_process()
     config = load(EnvTrainingConfig, _budget_file(budget, "env_"), overrides or ())
+    if improves:
+        can_improve(config.bc)
     say, clock = _teller()
     made = stages(out, config.of(env, seed, workers), demos, actor, say)
     with _recorded(out, tracking) as record:
@@ -255,15 +272,18 @@ def _teller() -> tuple[Callable[[str], None], Callable[[], float]]:
 
 
 def _finish(
-    stage: Any, out: Path, budget: str, overrides: list[str] | None, seed: int, workers: int,
-    tracking: str | None, json: bool, packs: bool = False, shared: bool = False,
+    stage: Any, improves: bool, out: Path, budget: str, overrides: list[str] | None, seed: int,
+    workers: int, tracking: str | None, json: bool, packs: bool = False, shared: bool = False,
 ) -> None:  # fmt: skip
     from configs.load import load
 
     path = _budget_file(budget)
     from steadyhand.pipeline import Pipeline, TrainingConfig, seeded
+    from steadyhand.stages import can_improve
 
     config = load(TrainingConfig, path, overrides or ())
+    if improves:
+        can_improve(config.bc)
     architecture = config.detector.network.architecture
     if packs and architecture != "slim":
         raise ConfigError(

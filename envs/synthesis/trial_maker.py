@@ -41,6 +41,7 @@ from robot.types import (
     Detection,
     GraspCandidate,
     GripperState,
+    HeightMap,
     JointState,
     Look,
     ObjectState,
@@ -135,7 +136,7 @@ class TrialMaker:
                 chosen, q = found
                 obj = next((o for o in look.objects if o.object_id == chosen.object_id), None)
                 world.restore(settled)
-                outcomes.append(self._try(chosen, obj, q, rng))
+                outcomes.append(self._try(chosen, obj, look.height_map, q, rng))
                 tried.append(chosen)
                 sources.append(source)
         finally:
@@ -204,6 +205,7 @@ class TrialMaker:
         self,
         candidate: GraspCandidate,
         obj: ObjectState | None,
+        heights: HeightMap,
         q: NDArray[np.float64],
         rng: np.random.Generator,
     ) -> str:
@@ -212,7 +214,7 @@ class TrialMaker:
         apply_physics(station.physics, world, arm, rng)
         arm.reset(q, candidate.opening_m)
         opening_m, _ = arm.read_fingers()
-        loop.begin(candidate, obj, q, opening_m, world.time_s)
+        loop.begin(candidate, obj, q, opening_m, world.time_s, heights)
         self._supervisor.reset(q)
         self._policy.reset()
         while True:

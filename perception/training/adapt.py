@@ -23,7 +23,7 @@ from perception.precision import (
     precision_difference,
     precision_intervals,
 )
-from perception.session import ModelError
+from perception.session import ModelError, SessionConfig
 from perception.training.checkpoint import write
 from perception.training.data import AugmentConfig
 from perception.training.export import (
@@ -306,7 +306,8 @@ def _judged(
         folder.mkdir(parents=True, exist_ok=True)
         # ONNX Runtime is faster than torch, and whatever was exported can judge.
         judge = OnnxDetector(
-            export_fp32(load_weights(weights), folder / "judge.onnx"), config.threads
+            export_fp32(load_weights(weights), folder / "judge.onnx"),
+            SessionConfig(threads=config.threads),
         )
         write_pseudo_set(
             data, judge.run, sets.frames, sets.replay, config.pseudo, config.seed + number, tell,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import find
-from policies.edge.runtime import open_session
+from perception.session import open_session
 from robot.errors import SteadyhandError
 from robot.limits import load_limits
 
@@ -34,14 +34,19 @@ def robot_files(name_or_path: str | Path = "panda") -> dict[str, bytes]:
 
 
 def record_reference(
-    models: Mapping[str, bytes], inputs: Mapping[str, Mapping[str, NDArray[Any]]]
+    models: Mapping[str, bytes],
+    inputs: Mapping[str, Mapping[str, NDArray[Any]]],
+    expected: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Run each model on recorded inputs, for ``verify_bundle`` to compare with elsewhere.
 
     Args:
         models: ONNX bytes by role.
         inputs: for each role its inputs by name, as in ``{"policy": {"observation": x}}``.
+        expected: outputs that stand for a model's own: what torch gave, so that every later
+            verification compares with torch and not with an earlier run of the same graph.
     """
+    expected = expected or {}
     out: dict[str, NDArray[Any]] = {}
     for role, arrays in inputs.items():
         if role not in models:
@@ -50,7 +55,11 @@ def record_reference(
         names = [o.name for o in session.get_outputs()]
         values = session.run(names, dict(arrays))
         out |= {f"{role}/in/{k}": np.asarray(v) for k, v in arrays.items()}
-        out |= {f"{role}/out/{k}": np.asarray(v) for k, v in zip(names, values, strict=True)}
+        given = expected.get(role, {})
+        out |= {
+            f"{role}/out/{k}": np.asarray(given.get(k, v))
+            for k, v in zip(names, values, strict=True)
+        }
     return out
 
 

@@ -11,7 +11,6 @@ A bundle holds data only: loading it runs no code of it.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -21,22 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from policies.bundle.graph import GraphError, read_graph
 from policies.bundle.manifest import (
     LIMITS,
     MAX_MANIFEST_BYTES,
+    MODEL_ROLES,
     NAME,
     BundleError,
     Manifest,
     entry_of,
-    read_files,
 )
+from policies.bundle.reading import array_bytes, read_arrays, read_files, read_plain
 from robot.errors import SteadyhandError
-
-# How an ONNX file names a tensor kept in another file; none of ours does.
-_EXTERNAL_DATA = b"\x0a\x08location"
 
 
 @dataclass(frozen=True)
@@ -63,9 +60,9 @@ class Bundle:
         """
         root = Path(path)
         try:
-            if (root / NAME).stat().st_size > MAX_MANIFEST_BYTES:
+            data = read_plain(root / NAME, MAX_MANIFEST_BYTES + 1)
+            if len(data) > MAX_MANIFEST_BYTES:
                 raise BundleError(f"{root}/{NAME}: is too large to be a manifest")
-            data = (root / NAME).read_bytes()
             manifest = Manifest.from_bytes(data, f"{root}/{NAME}")
             files = read_files(root, manifest)
         except OSError as error:
@@ -74,8 +71,11 @@ class Bundle:
                 f"{where}: cannot be read as a bundle: {error.strerror or error}"
             ) from error
         for role, file in manifest.roles.items():
-            if file.endswith(".onnx") and _EXTERNAL_DATA in files[file]:
-                raise BundleError(f"{root}: {role} ({file}) refers to data outside the bundle")
+            if role in MODEL_ROLES:
+                try:
+                    read_graph(files[file], f"{root}: {role} ({file})")
+                except GraphError as error:
+                    raise BundleError(str(error)) from error
         return cls(root, manifest, files)
 
     @property
@@ -98,9 +98,11 @@ class Bundle:
     def card(self) -> dict[str, Any]:
         """``card.json``."""
         try:
-            content: dict[str, Any] = json.loads(self.files["card.json"])
-        except ValueError as error:
+            content = json.loads(self.files["card.json"])
+        except (ValueError, RecursionError) as error:
             raise BundleError(f"{self.root}: card.json is not valid JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise BundleError(f"{self.root}: card.json is no JSON object")
         return content
 
     @property
@@ -125,24 +127,6 @@ class Bundle:
     def reference(self) -> dict[str, NDArray[Any]]:
         """The arrays of ``reference.npz``, by ``"role/in/name"`` and ``"role/out/name"``."""
         return read_arrays(self.files["reference.npz"], f"{self.root}/reference.npz")
-
-
-def read_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
-    """The arrays of an ``.npz`` in memory; pickled objects are refused."""
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {key.replace("|", "/"): archive[key] for key in archive.files}
-    except Exception as error:  # numpy and zipfile raise many kinds on a damaged archive
-        raise BundleError(f"{name}: is not a whole archive of arrays: {error}") from error
-
-
-def array_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """The inverse of ``read_arrays``."""
-    stream = io.BytesIO()
-    # A slash would become a folder in the archive.
-    named: dict[str, Any] = {k.replace("/", "|"): v for k, v in arrays.items()}
-    np.savez_compressed(stream, **named)
-    return stream.getvalue()
 
 
 def write_bundle(

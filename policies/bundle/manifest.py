@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from robot.errors import SteadyhandError
@@ -24,6 +22,8 @@ MAX_BYTES = 12_000_000
 MAX_MANIFEST_BYTES = 1_000_000
 #: Roles a model can have; those without a model are slots for later.
 ROLES = ("detector", "policy", "policy_fp32", "scorer", "proofs")
+#: Those that are ONNX files.
+MODEL_ROLES = ("detector", "policy", "policy_fp32", "scorer")
 REQUIRED_ROLES = ("policy", "policy_fp32")
 REQUIRED_FILES = ("card.json", "CARD.md", "reference.npz")
 #: Beside a policy that moves this robot; one for another environment has none.
@@ -99,10 +99,13 @@ class Manifest:
             if data != _canonical({**content, "self_sha256": claimed}):
                 raise BundleError(f"{name}: was changed or damaged (its form differs)")
             files = {
-                str(path): FileEntry(int(entry["size"]), str(entry["sha256"]))
+                path: FileEntry(_of(int, entry["size"]), _of(str, entry["sha256"]))
                 for path, entry in content["files"].items()
             }
-            manifest = cls(files, dict(content["roles"]), dict(content["created_from"]))
+            roles = {role: _of(str, path) for role, path in content["roles"].items()}
+            created = _of(dict, content["created_from"])
+            _of(str, created.get("env", ""))
+            manifest = cls(files, roles, created)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise BundleError(f"{name}: is malformed ({type(error).__name__}: {error})") from error
         manifest._check(name)
@@ -136,38 +139,11 @@ def entry_of(data: bytes) -> FileEntry:
     return FileEntry(len(data), hashlib.sha256(data).hexdigest())
 
 
-def read_files(root: Path, manifest: Manifest) -> dict[str, bytes]:
-    """Every file of the bundle, read once and checked; what is returned is what was checked.
-
-    Raises:
-        BundleError: a file is missing, is a link, has another size or digest, or is not listed.
-    """
-    found = list(root.rglob("*"))
-    links = sorted(p.relative_to(root).as_posix() for p in found if p.is_symlink())
-    if links:
-        raise BundleError(f"{root}: {links[0]} is a link; a bundle holds plain files only")
-    present = {p.relative_to(root).as_posix() for p in found if not p.is_dir()}
-    extra = sorted(present - set(manifest.files) - {NAME})
-    if extra:
-        raise BundleError(f"{root}: {extra[0]} is not listed in {NAME}; remove it")
-    out: dict[str, bytes] = {}
-    for path, entry in manifest.files.items():
-        file = root / path
-        try:
-            status = file.lstat()
-        except OSError as error:
-            raise BundleError(f"{root}: {path} is missing") from error
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{root}: {path} is not a plain file")
-        if status.st_size != entry.size:
-            raise BundleError(
-                f"{root}: {path} has {status.st_size} bytes, {NAME} says {entry.size}"
-            )
-        data = file.read_bytes()
-        if hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise BundleError(f"{root}: {path} was changed or damaged (its SHA-256 differs)")
-        out[path] = data
-    return out
+def _of(kind: type, value: Any) -> Any:
+    """``value``, which must be just that: ``True`` is no size, and 3.0 is none either."""
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, got {value!r:.40}")
+    return value
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:

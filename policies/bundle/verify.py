@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.session import open_session
+from policies.bundle import behaviour
 from policies.bundle.format import Bundle
-from policies.bundle.manifest import MAX_BYTES, BundleError
+from policies.bundle.manifest import MAX_BYTES, MODEL_ROLES, BundleError
 from policies.edge.metadata import PolicyMetadata, robot_observation
-from policies.edge.runtime import ROLES, EdgePolicy, open_session
+from policies.edge.runtime import ROLES, EdgePolicy
 from robot.errors import SafetyError, SteadyhandError
 
 FP32_TOLERANCE = 1e-5
@@ -50,56 +52,88 @@ def verify_bundle(path: Path | str) -> list[Check]:
         path: the bundle's folder.
 
     Returns:
-        The checks in order. After a failed integrity check there are no more: nothing of a
-        damaged bundle is run.
+        The checks in order. After one of the files' own checks has failed there are no more:
+        nothing of a damaged bundle is run.
     """
     try:
         bundle = Bundle.load(path)
     except SteadyhandError as error:
         return [Check("integrity", False, str(error))]
+    return check_bundle(bundle)
+
+
+def check_bundle(bundle: Bundle) -> list[Check]:
+    """The same of a bundle in memory."""
+    return list(checks_of(bundle))
+
+
+def checks_of(bundle: Bundle) -> Iterator[Check]:
+    """One check after the other, the quick ones first; each is made when it is asked for."""
+    robot = None if bundle.manifest.env else robot_observation()
+    roles = [role for role in MODEL_ROLES if bundle.has(role)]
     count = len(bundle.files)
-    checks = [
+    files = [
         Check("integrity", True, f"{count} files, every size and SHA-256 matches"),
         Check(
             "size",
             bundle.size <= MAX_BYTES,
             f"{bundle.size / 1e6:.2f} MB of {MAX_BYTES / 1e6:.0f} MB",
         ),
+        _run("card", _card, bundle),
+        *([_run("limits", _limits, bundle)] if robot is not None else []),
+        _run("reference", _reference, bundle),
+        *(_run(f"{role} graph", behaviour.graph, bundle.model(role), role) for role in roles),
     ]
-    checks += [_run(f"{role} loads", _loads, bundle, role) for role in _models(bundle)]
-    if not all(c.ok for c in checks):
-        return checks
-    names = None if bundle.manifest.env else robot_observation()
-    if names is not None:
-        checks.append(_run("limits", _limits, bundle))
-    try:
-        arrays = bundle.reference()
-    except BundleError as error:
-        return [*checks, Check("reference", False, str(error))]
+    yield from files
+    if not all(check.ok for check in files):
+        return
+    arrays = bundle.reference()
+    sessions: dict[str, Any] = {}
     for precision, role in ROLES.items():
-        checks.append(_run(f"{role} metadata", _metadata, bundle, role, names))
-        checks.append(_run(f"{role} reference", _policy_reference, bundle, role, arrays))
-        checks.append(_run(f"{role} bad input", _bad_input, bundle, precision))
-    for role in ("detector", "scorer"):
-        if bundle.has(role):
-            checks.append(_run(f"{role} reference", _model_reference, bundle, role, arrays))
-    return checks
+        yield (loads := _run(f"{role} loads", _loads, bundle, role, sessions))
+        if not loads.ok:
+            return
+        session = sessions[role]
+        yield _run(f"{role} metadata", _metadata, bundle, role, session, robot)
+        yield _run(f"{role} reference", _policy_reference, role, session, arrays)
+        yield _run(f"{role} batches", _policy_batches, role, session, arrays)
+        yield _run(f"{role} bad input", _bad_input, bundle, precision, session, arrays)
+    yield _run("int8 error", behaviour.int8_error, sessions, arrays, bundle.card)
+    for role in ("scorer", "detector"):
+        if not bundle.has(role):
+            continue
+        yield (loads := _run(f"{role} loads", _loads, bundle, role, sessions))
+        if not loads.ok:
+            return
+        yield _run(f"{role} reference", _model_reference, role, sessions[role], arrays)
+        if role == "scorer":
+            yield _run("scorer batches", _scorer_batches, sessions[role], arrays)
+        else:
+            yield _run("detector empty", behaviour.nothing_to_see, bundle.model(role))
 
 
 def _run(name: str, check: Callable[..., str], *arguments: Any) -> Check:
     try:
         return Check(name, True, check(*arguments))
     except SteadyhandError as error:
-        return Check(name, False, str(error))
+        return Check(name, False, " ".join(str(error).split()))
+    except Exception as error:  # arrays of another shape than their maker's lead to many kinds
+        line = " ".join(str(error).split())
+        return Check(name, False, f"{name}: does not fit ({type(error).__name__}: {line:.300})")
 
 
-def _models(bundle: Bundle) -> list[str]:
-    return [r for r, file in bundle.manifest.roles.items() if file.endswith(".onnx")]
+def _card(bundle: Bundle) -> str:
+    return f"{len(bundle.card)} sections"
 
 
-def _loads(bundle: Bundle, role: str) -> str:
+def _reference(bundle: Bundle) -> str:
+    return f"{len(bundle.reference())} recorded arrays"
+
+
+def _loads(bundle: Bundle, role: str, sessions: dict[str, Any]) -> str:
     model = bundle.model(role)
     session = open_session(model, role)
+    sessions[role] = session
     shapes = ", ".join(f"{i.name} {i.shape}" for i in session.get_inputs())
     return f"{len(model) / 1e3:.0f} kB, input {shapes}"
 
@@ -112,12 +146,12 @@ def _limits(bundle: Bundle) -> str:
 
 
 def _metadata(
-    bundle: Bundle, role: str, robot: tuple[tuple[str, ...], tuple[str, ...]] | None
+    bundle: Bundle, role: str, session: Any, robot: tuple[tuple[str, ...], tuple[str, ...]] | None
 ) -> str:
-    props = open_session(bundle.model(role), role).get_modelmeta().custom_metadata_map
+    props = session.get_modelmeta().custom_metadata_map
     metadata = PolicyMetadata.from_props(props, role)
     if robot is not None:
-        metadata.must_match(*robot, role)
+        metadata.rows_in(*robot, role)
     if metadata.env != bundle.manifest.env:
         raise BundleError(
             f"{role}: is for {metadata.env!r}, the manifest says {bundle.manifest.env!r}"
@@ -139,9 +173,8 @@ def _pair(arrays: Arrays, role: str) -> tuple[Arrays, Arrays]:
     return inputs, outputs
 
 
-def _policy_reference(bundle: Bundle, role: str, arrays: Arrays) -> str:
+def _policy_reference(role: str, session: Any, arrays: Arrays) -> str:
     inputs, outputs = _pair(arrays, role)
-    session = open_session(bundle.model(role), role)
     actions = np.asarray(_outputs(session, inputs, role)["action"])
     expected = outputs["action"]
     if actions.shape != expected.shape:
@@ -159,8 +192,16 @@ def _policy_reference(bundle: Bundle, role: str, arrays: Arrays) -> str:
     return f"{len(expected)} recorded actions reproduced within {largest:.1e}"
 
 
-def _bad_input(bundle: Bundle, precision: str) -> str:
-    props = open_session(bundle.model(ROLES[precision]), precision).get_modelmeta()
+def _policy_batches(role: str, session: Any, arrays: Arrays) -> str:
+    return behaviour.batches(session, _pair(arrays, role)[0], role)
+
+
+def _scorer_batches(session: Any, arrays: Arrays) -> str:
+    return behaviour.batches(session, _pair(arrays, "scorer")[0], "scorer")
+
+
+def _bad_input(bundle: Bundle, precision: str, session: Any, arrays: Arrays) -> str:
+    props = session.get_modelmeta()
     names = PolicyMetadata.from_props(props.custom_metadata_map).observation_names
     policy = EdgePolicy(bundle, precision, names=names)
     for value in (np.nan, np.inf, -np.inf):
@@ -172,12 +213,13 @@ def _bad_input(bundle: Bundle, precision: str) -> str:
             except SafetyError:
                 continue
             raise BundleError(f"{precision} policy: acted on an observation with {value}")
-    return "NaN and infinity are refused"
+    role = ROLES[precision]
+    rows = behaviour.nan_rows(session, _pair(arrays, role)[0]["observation"], role)
+    return f"NaN and infinity are refused; in a batch {rows}"
 
 
-def _model_reference(bundle: Bundle, role: str, arrays: Arrays) -> str:
+def _model_reference(role: str, session: Any, arrays: Arrays) -> str:
     inputs, outputs = _pair(arrays, role)
-    session = open_session(bundle.model(role), role)
     found = _outputs(session, inputs, role)
     if role == "detector":
         return _same_detections(found, outputs)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.demos.layout import DemoSpec
+from policies.demos.spec import DemoSpec
 from robot.errors import ConfigError
 from robot.limits import JointLimits, load_limits
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from policies.demos import dataset, layout, minari, robomimic
-from policies.demos.layout import DemoSpec
+from policies.demos.spec import DemoSpec
 from policies.demos.writer import DemoWriter, episode_columns
 from policies.evaluation.rollouts import Episode
 from robot.errors import SteadyhandError
@@ -46,7 +46,7 @@ def read(
     Args:
         path: a folder (LeRobot, Minari) or a file (robomimic).
         rate_hz: frames a second, where the set does not say it.
-        wanted: what it must fit, as from :func:`policies.demos.record.describe_env`; gives names,
+        wanted: what it must fit, as from :func:`policies.demos.describe.describe_env`; gives names,
             units and rate where the set has none.
 
     Raises:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from policies.demos import layout
 from policies.demos.checks import fault
-from policies.demos.layout import DemoSpec
+from policies.demos.spec import VIEW, DemoSpec, numbered
 from policies.demos.writer import staged_record, table_values
 from policies.evaluation.rollouts import Episode
 from policies.storage import read_json
@@ -157,7 +157,7 @@ def read_spec(root: Path | str) -> DemoSpec:
             action_low=tuple(extras.get("action_low", ())),
             action_high=tuple(extras.get("action_high", ())),
             # Sets of another origin may have several episodes in a file: their films are left out.
-            image_shape=tuple(features.get(layout.VIEW, {}).get("shape", ())) if extras else (),
+            image_shape=tuple(features.get(VIEW, {}).get("shape", ())) if extras else (),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SteadyhandError(f"{root / layout.INFO}: lacks or garbles {error}") from error
@@ -169,7 +169,7 @@ def _names(feature: dict[str, Any]) -> tuple[str, ...]:
         names = next(iter(names.values()))
     if isinstance(names, list) and len(names) == size:
         return tuple(str(n) for n in names)
-    return layout.numbered(size)
+    return numbered(size)
 
 
 def load_demonstrations(root: Path | str, drop_bad: bool = False) -> Demonstrations:
@@ -310,7 +310,7 @@ def _columns(table: pa.Table, spec: DemoSpec, path: Path) -> dict[str, NDArray[A
     out: dict[str, NDArray[Any]] = {}
     length = table.num_rows
     vectors = ("observation.state", "observation.privileged", "action")
-    for item in spec.schema():
+    for item in layout.schema_of(spec):
         if item.name in table.column_names:
             values = table_values(table, item.name)
             if values.dtype == object:  # lists of varying length

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from policies.demos.dataset import Demonstrations
-from policies.demos.record import describe_env, stated_rate
+from policies.demos.describe import describe_env, stated_rate
 from policies.evaluation.specs import EnvSpec
 from robot.errors import ConfigError
 

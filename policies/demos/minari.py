@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.demos.hdf5 import floats, reading, writing
-from policies.demos.layout import DemoSpec, numbered
+from policies.demos.spec import DemoSpec, numbered
 from policies.evaluation.rollouts import Episode
 from policies.storage import read_json, replace_json
 from robot.errors import SteadyhandError

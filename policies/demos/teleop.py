@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from policies.demos.describe import describe_env
 from policies.demos.devices import Device, Word
 from policies.demos.layout import INFO
-from policies.demos.record import RecordResult, describe_env, next_attempt
+from policies.demos.record import RecordResult, next_attempt
 from policies.demos.writer import DemoWriter
 from policies.evaluation.rollouts import Behaviour, Episode, episode_seeds, run_episode
 from policies.evaluation.specs import ActorSpec, EnvSpec

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from policies.demos import layout
 from policies.demos.checks import fault
-from policies.demos.layout import DemoSpec
+from policies.demos.spec import VIEW, DemoSpec
 from policies.evaluation.rollouts import Episode
 from policies.film import decode
 from policies.storage import read_json, replace_file, replace_json
@@ -93,7 +93,7 @@ class DemoWriter:
         self.root = Path(root)
         self.spec = spec
         self._info = self._open()
-        self._schema = self.spec.schema()
+        self._schema = layout.schema_of(self.spec)
         self._records: list[dict[str, Any]] = self._recover()
         self._staged_bytes = 0
 
@@ -198,10 +198,10 @@ class DemoWriter:
             if self.spec.image_shape:
                 video_chunk, video = divmod(record["episode_index"], layout.FILES_PER_CHUNK)
                 row |= {
-                    f"videos/{layout.VIEW}/chunk_index": video_chunk,
-                    f"videos/{layout.VIEW}/file_index": video,
-                    f"videos/{layout.VIEW}/from_timestamp": 0.0,
-                    f"videos/{layout.VIEW}/to_timestamp": record["length"] / self.spec.rate_hz,
+                    f"videos/{VIEW}/chunk_index": video_chunk,
+                    f"videos/{VIEW}/file_index": video,
+                    f"videos/{VIEW}/from_timestamp": 0.0,
+                    f"videos/{VIEW}/to_timestamp": record["length"] / self.spec.rate_hz,
                 }
             for name, entry in layout.stats_json(part).items():
                 row |= {f"stats/{name}/{k}": v for k, v in entry.items()}
@@ -276,7 +276,7 @@ class DemoWriter:
         units = told.get("observation_units") or list(self.spec.observation_units)
         if "observation.privileged" not in info.get("features", {}):
             self.spec = replace(self.spec, privileged_names=())
-        shape = info.get("features", {}).get(layout.VIEW, {}).get("shape", ())
+        shape = info.get("features", {}).get(VIEW, {}).get("shape", ())
         if shape and not self.spec.image_shape:  # then only an episode with a film can be added
             self.spec = replace(self.spec, image_shape=tuple(shape))
         for key, theirs, mine in (

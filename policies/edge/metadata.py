@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from policies.edge.chunks import Chunking
 from robot.errors import SteadyhandError
 
 PREFIX = "steadyhand."
 VERSION = 1
 #: Came after the first files were written; such a file means what it always meant.
-_LATER = ("env", "action_low", "action_high")
+_LATER = ("env", "action_low", "action_high", "history", "horizon", "decay")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class PolicyMetadata:
         action_low: what an action of -1 means there, in the environment's own units; empty where
             ``action_scale`` says it.
         action_high: what an action of 1 means.
+        history: observations that the network sees at once; 0 where it sees one and gives one
+            action, without an axis for either.
+        horizon: actions that it gives at once; 0 likewise.
+        decay: how its overlapping chunks are blended; see ``policies.edge.chunks``.
     """
 
     observation_names: tuple[str, ...]
@@ -51,6 +56,16 @@ class PolicyMetadata:
     env: str = ""
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
+    history: int = 0
+    horizon: int = 0
+    decay: float = 0.0
+
+    @property
+    def chunking(self) -> Chunking | None:
+        """How its chunks become actions; None where it gives one action at a time."""
+        if not self.history and not self.horizon:
+            return None
+        return Chunking(self.history, self.horizon, self.decay)
 
     def props(self) -> dict[str, str]:
         """As ``metadata_props``: every value is JSON."""
@@ -80,24 +95,30 @@ class PolicyMetadata:
             raise SteadyhandError(f"{name}: metadata lacks or garbles {error}") from error
         return cls(**values)
 
-    def must_match(self, names: Sequence[str], units: Sequence[str], name: str) -> None:
-        """Raise unless the policy was made for observations with these names and units."""
-        mine, theirs = self.observation_names, tuple(names)
-        if len(mine) != len(theirs):
-            raise SteadyhandError(
-                f"{name}: was made for {len(mine)} observations, the robot gives {len(theirs)}"
-            )
-        for i, (a, b) in enumerate(zip(mine, theirs, strict=True)):
-            if a != b:
+    def rows_in(self, names: Sequence[str], units: Sequence[str], name: str) -> tuple[int, ...]:
+        """Where the policy's observations stand among those that the robot makes, by name.
+
+        A policy may see less than the robot makes, in any order, but nothing else.
+
+        Raises:
+            SteadyhandError: one of them is not made, or in another unit.
+        """
+        places = {label: i for i, label in enumerate(names)}
+        rows = []
+        for i, own in enumerate(self.observation_names):
+            if own not in places:
                 raise SteadyhandError(
-                    f"{name}: observation {i} is {a!r} in the policy and {b!r} on the robot"
+                    f"{name}: observation {own!r} is none of those that the robot makes"
                 )
-        for own, unit, label in zip(self.observation_units, units, theirs, strict=False):
-            if own != unit:
+            rows.append(places[own])
+            unit = self.observation_units[i] if i < len(self.observation_units) else ""
+            here = units[rows[-1]] if rows[-1] < len(units) else ""
+            if unit and here and unit != here:
                 raise SteadyhandError(
-                    f"{name}: observation {label!r} is in {own!r} in the policy and "
-                    f"in {unit!r} on the robot"
+                    f"{name}: observation {own!r} is in {unit!r} in the policy and "
+                    f"in {here!r} on the robot"
                 )
+        return tuple(rows)
 
     def must_act_in(self, env: str, low: Sequence[float], high: Sequence[float], name: str) -> None:
         """Refuse a policy for another environment, or whose actions mean something else there.
@@ -123,8 +144,7 @@ class PolicyMetadata:
         Raises:
             SteadyhandError: names the first that differs.
         """
-        from robot.execution.action import ACTION, DEFAULT_SCALE
-        from robot.execution.grasp import TICKS
+        from robot.execution.action import ACTION, DEFAULT_SCALE, TICKS
 
         scale = {key: float(value) for key, value in asdict(DEFAULT_SCALE).items()}
         ratio = self.control_rate_hz / self.policy_rate_hz

@@ -11,6 +11,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from perception.session import SessionConfig, open_session
+from policies.edge.chunks import ChunkMemory
 from policies.edge.metadata import PolicyMetadata, robot_observation
 from robot.errors import SafetyError, SteadyhandError
 
@@ -22,29 +24,12 @@ Floats = NDArray[np.float32]
 ROLES = {"int8": "policy", "fp32": "policy_fp32"}
 
 
-def open_session(model: bytes, name: str, threads: int = 1) -> ort.InferenceSession:
-    """An ONNX Runtime session from a model in memory.
-
-    Raises:
-        SteadyhandError: ``model`` is no ONNX model that this runtime can run.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # A spinning pool would take the core from the control loop between two actions.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a dozen kinds of its own
-        line = str(error).splitlines()[0]
-        raise SteadyhandError(f"{name}: is not a model that runs here: {line}") from error
-
-
 class EdgePolicy:
     """The shipped policy; implements ``robot.interface.Policy``.
 
-    Input and output are bound once to memory that stays; ``act`` copies one vector in and one out.
+    Input and output are bound once to memory that stays; ``act`` copies one vector in and one out,
+    and makes no array where it is given one for the action. The memory is the policy's own: one
+    thread at a time.
 
     A NaN in an observation comes out of the network as NaN in every number of the action (the
     clip passes it on), and infinity would be clipped to a plausible action. Neither may reach a
@@ -53,7 +38,7 @@ class EdgePolicy:
     Args:
         source: a ``Bundle``, a bundle's folder, or one ``.onnx`` file.
         precision: which of a bundle's policies, "int8" or "fp32".
-        threads: of the session.
+        session: on what it runs; one thread of the processor if left out.
         names: the names of the observations that will be given; those of ``robot.observation``
             when left out, and then actions, scale, rates and frames are checked too. A policy made
             for others is refused.
@@ -64,7 +49,7 @@ class EdgePolicy:
         self,
         source: Bundle | Path | str,
         precision: str = "int8",
-        threads: int = 1,
+        session: SessionConfig | None = None,
         *,
         names: Sequence[str] | None = None,
         units: Sequence[str] = (),
@@ -72,20 +57,26 @@ class EdgePolicy:
         if precision not in ROLES:
             raise SteadyhandError(f"precision: expected one of {sorted(ROLES)}, got {precision!r}")
         model, self._name = _model(source, precision)
-        self._session = open_session(model, self._name, threads)
+        self._session = open_session(model, self._name, session)
         props = self._session.get_modelmeta().custom_metadata_map
         self.metadata = PolicyMetadata.from_props(props, self._name)
-        ours = names is None
         if names is None:
             names, units = robot_observation()
-        self.metadata.must_match(names, units, self._name)
-        if ours:
             self.metadata.must_act_here(self._name)
+        rows = self.metadata.rows_in(names, units, self._name)
+        self._rows = None if rows == tuple(range(len(names))) else np.array(rows, dtype=np.intp)
+        self._made = (len(names),)
         n_obs, n_act = len(self.metadata.observation_names), len(self.metadata.action_names)
-        _check_shapes(self._session, n_obs, n_act, self._name)
-        self._input = np.zeros((1, n_obs), dtype=np.float32)
+        chunking = self.metadata.chunking
+        shape_in: tuple[int, ...] = (n_obs,)
+        shape_out: tuple[int, ...] = (n_act,)
+        if chunking is not None:
+            shape_in, shape_out = (chunking.history, n_obs), (chunking.horizon, n_act)
+        _check_shapes(self._session, shape_in, shape_out, self._name)
+        self._memory = None if chunking is None else ChunkMemory(chunking, n_obs, n_act)
+        self._input = np.zeros((1, *shape_in), dtype=np.float32)
         self._row = self._input[0]
-        self._output = np.zeros((1, n_act), dtype=np.float32)
+        self._output = np.zeros((1, *shape_out), dtype=np.float32)
         self._result = self._output[0]
         self._binding = self._session.io_binding()
         self._held = (
@@ -96,7 +87,8 @@ class EdgePolicy:
         self._binding.bind_ortvalue_output("action", self._held[1])
         self._shape = (n_obs,)
         for _ in range(3):  # warm-up: the first runs allocate and plan
-            self.act(self._row)
+            self.act(np.zeros(n_obs, dtype=np.float32))
+        self.reset()
 
     @property
     def observation_size(self) -> int:
@@ -106,19 +98,30 @@ class EdgePolicy:
     @property
     def action_size(self) -> int:
         """Numbers in an action."""
-        return int(self._result.shape[0])
+        return int(self._result.shape[-1])
 
     def reset(self) -> None:
-        """The policy has no memory; there is nothing to forget."""
+        """Forget the previous episode, where the policy has a memory at all."""
+        if self._memory is not None:
+            self._memory.reset()
 
-    def act(self, observation: Floats) -> Floats:
+    def act(self, observation: Floats, out: Floats | None = None) -> Floats:
         """(n_obs,) float32 to (n_act,) float32 in [-1, 1].
 
+        Where the policy sees less than this robot makes, the robot's whole observation will do.
+
+        Args:
+            observation: (n_obs,) float32.
+            out: (n_act,) float32 that takes the action; a fresh array if left out.
+
         Raises:
-            SafetyError: the observation holds NaN or infinity.
+            SafetyError: what the policy sees of it holds NaN or infinity.
             SteadyhandError: it has another shape.
         """
-        if observation.shape != self._shape:
+        if observation.shape == self._made:
+            if self._rows is not None:
+                observation = observation[self._rows]
+        elif observation.shape != self._shape:
             raise SteadyhandError(
                 f"{self._name}: expected an observation of shape {self._shape}, "
                 f"got {observation.shape}"
@@ -128,9 +131,13 @@ class EdgePolicy:
             bad = np.flatnonzero(~np.isfinite(observation))
             where = self.metadata.observation_names[int(bad[0])] if bad.size else "a huge number"
             raise SafetyError(f"{self._name}: the observation is not finite at {where!r}")
-        self._row[:] = observation
+        self._row[:] = observation if self._memory is None else self._memory.see(observation)
         self._session.run_with_iobinding(self._binding)
-        return self._result.copy()
+        action = self._result if self._memory is None else self._memory.blend(self._result)
+        if out is None:
+            return action.copy()
+        out[:] = action
+        return out
 
 
 def _model(source: Bundle | Path | str, precision: str) -> tuple[bytes, str]:
@@ -146,17 +153,18 @@ def _model(source: Bundle | Path | str, precision: str) -> tuple[bytes, str]:
     return source.model(role), f"{source.root.name}/{role}"
 
 
-def _check_shapes(session: ort.InferenceSession, n_obs: int, n_act: int, name: str) -> None:
+def _check_shapes(
+    session: ort.InferenceSession, taken: tuple[int, ...], given: tuple[int, ...], name: str
+) -> None:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if [i.name for i in inputs] != ["observation"] or [o.name for o in outputs] != ["action"]:
         raise SteadyhandError(
             f"{name}: expected one input 'observation' and one output 'action', got "
             f"{[i.name for i in inputs]} and {[o.name for o in outputs]}"
         )
-    for value, size in ((inputs[0], n_obs), (outputs[0], n_act)):
-        fits = len(value.shape) == 2 and value.shape[1] == size and value.type == "tensor(float)"
-        if not fits:
+    for value, shape in ((inputs[0], taken), (outputs[0], given)):
+        if tuple(value.shape[1:]) != shape or value.type != "tensor(float)":
             raise SteadyhandError(
                 f"{name}: {value.name} is {value.type} {value.shape}, "
-                f"expected float [batch, {size}]"
+                f"expected float [batch, {', '.join(map(str, shape))}]"
             )

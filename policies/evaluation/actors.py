@@ -8,6 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from policies.edge.chunks import ChunkMemory
+from policies.edge.metadata import PolicyMetadata
+from policies.edge.runtime import EdgePolicy, open_session
+from robot.errors import SteadyhandError
+
 Floats = NDArray[np.float32]
 
 
@@ -15,8 +20,6 @@ def edge_actor(
     env: Any, *, folder: str, precision: str, names: Sequence[str], units: Sequence[str]
 ) -> Any:
     """A bundle's policy, with the environment's observation names and units checked."""
-    from policies.edge.runtime import EdgePolicy
-
     return EdgePolicy(folder, precision, names=names, units=units)
 
 
@@ -54,3 +57,27 @@ class MlpActor:
             if i < last:
                 x = np.tanh(x) if self._tanh else np.maximum(x, 0.0)
         return np.clip(x, -1.0, 1.0).astype(np.float32)
+
+
+class ChunkingActor:
+    """A chunking network as an ONNX model, with its window and its blending; without torch."""
+
+    def __init__(self, env: Any, *, model: bytes) -> None:
+        self._session = open_session(model, "chunking actor")
+        props = self._session.get_modelmeta().custom_metadata_map
+        metadata = PolicyMetadata.from_props(props, "chunking actor")
+        chunking = metadata.chunking
+        if chunking is None:
+            raise SteadyhandError("chunking actor: its model gives one action at a time")
+        sizes = len(metadata.observation_names), len(metadata.action_names)
+        self._memory = ChunkMemory(chunking, *sizes)
+
+    def reset(self) -> None:
+        """Forget the previous episode."""
+        self._memory.reset()
+
+    def act(self, observation: Floats) -> Floats:
+        """(n_obs,) float32 to an action in [-1, 1]."""
+        window = self._memory.see(np.asarray(observation, dtype=np.float32))
+        (chunk,) = self._session.run(None, {"observation": window[None]})
+        return self._memory.blend(chunk[0])

@@ -188,7 +188,7 @@ def clear_table(
     believes.
     """
     picker = station.picker
-    log = picker.player.log
+    log = picker.log
     in_a_row = 0
     while in_a_row < rules.failures_in_a_row_n and _left(station) and not enough():
         before = put_away(station)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from policies.demos.layout import DemoSpec
+from policies.demos.spec import DemoSpec
 from policies.evaluation.rollouts import Episode
 from policies.evaluation.specs import ActorSpec
 from policies.evaluation.statistics import (
@@ -94,7 +94,7 @@ def trained_actor(run: Path, spec: DemoSpec) -> ActorSpec:
     Raises:
         SteadyhandError: there is none, or it is of another size than the environment.
     """
-    from policies.learning.network import PolicyNetwork
+    from policies.learning.chunking import load_network
 
     places = [run, *(run / stage / "network.pt" for stage in (".", "ppo", "bc"))]
     file = next((p for p in places if p.is_file()), None)
@@ -104,7 +104,7 @@ def trained_actor(run: Path, spec: DemoSpec) -> ActorSpec:
     env = (read_json(record)["config"].get("env") or {}).get("id") if record else None
     if env not in (None, spec.env["id"]):
         raise SteadyhandError(f"{file}: was trained in {env}, not in {spec.env['id']}")
-    network = PolicyNetwork.load(file)
+    network = load_network(file)
     sizes = (network.observation_size, network.action_size)
     wanted = (len(spec.observation_names), len(spec.action_names))
     if sizes != wanted:

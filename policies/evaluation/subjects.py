@@ -79,12 +79,12 @@ class Subject:
             raise SteadyhandError(f"subject {self.kind}: needs a path")
         if self.kind == "bundle":
             return EdgePolicy(self.path, self.precision)
-        from policies.learning.network import PolicyNetwork
+        from policies.learning.chunking import load_network
 
         file = self.path / "network.pt" if self.path.is_dir() else self.path
         if not file.is_file():
             raise SteadyhandError(f"{file}: no trained policy there (expected a run's network.pt)")
-        policy: Policy = PolicyNetwork.load(file).actor().make(None)
+        policy: Policy = load_network(file).actor().make(None)
         return policy
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
 from torch import Tensor, nn
 
 from policies.learning.network import ACTIVATIONS, Normalizer, PolicyNetwork
@@ -16,20 +16,57 @@ from robot.errors import SteadyhandError
 
 
 class NormalizedFeatures(BaseFeaturesExtractor):
-    """The network's own normalization as Stable-Baselines3's feature extractor; learns nothing."""
+    """The network's own normalization as Stable-Baselines3's feature extractor; learns nothing.
+
+    What stands behind the network's observation is for the critic alone, and passes as it is.
+    """
 
     def __init__(self, observation_space: spaces.Box, mean: Any, std: Any, limit: float) -> None:
         super().__init__(observation_space, features_dim=int(observation_space.shape[0]))
         self.normalizer = Normalizer(np.asarray(mean), np.asarray(std), limit)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """(batch, n_obs) to (batch, n_obs)."""
-        out: Tensor = self.normalizer(observations)
+        """(batch, n) to (batch, n), n at least the network's number of observations."""
+        size = int(self.normalizer.mean.shape[0])
+        seen: Tensor = self.normalizer(observations[:, :size])
+        if observations.shape[1] == size:
+            return seen
+        return torch.cat([seen, observations[:, size:]], dim=1)
+
+
+class ActorCriticLayers(nn.Module):
+    """Hidden layers of an actor that sees the first features only, and of a critic that sees all.
+
+    Stands where Stable-Baselines3 has its ``MlpExtractor``.
+    """
+
+    def __init__(
+        self, actor_size: int, critic_size: int, net_arch: Any, activation: type[nn.Module]
+    ) -> None:
+        super().__init__()
+        actor = MlpExtractor(actor_size, net_arch, activation, "cpu")
+        critic = MlpExtractor(critic_size, net_arch, activation, "cpu")
+        self.actor_size = actor_size
+        self.policy_net, self.value_net = actor.policy_net, critic.value_net
+        self.latent_dim_pi, self.latent_dim_vf = actor.latent_dim_pi, critic.latent_dim_vf
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, n) to the last hidden layers of both."""
+        return self.forward_actor(features), self.forward_critic(features)
+
+    def forward_actor(self, features: Tensor) -> Tensor:
+        """The actor's alone."""
+        out: Tensor = self.policy_net(features[:, : self.actor_size])
+        return out
+
+    def forward_critic(self, features: Tensor) -> Tensor:
+        """The critic's alone."""
+        out: Tensor = self.value_net(features)
         return out
 
 
-class PersistentNoisePolicy(ActorCriticPolicy):
-    """An actor-critic whose exploration noise lasts.
+class GuardedPolicy(ActorCriticPolicy):
+    """An actor-critic whose critic may see more, and whose exploration noise lasts.
 
     White noise at 20 Hz averages out before the hand has gone anywhere. Here each step's noise is
     ``persistence`` of the last one's plus fresh noise; its spread is that of the policy all the
@@ -39,6 +76,12 @@ class PersistentNoisePolicy(ActorCriticPolicy):
 
     persistence = 0.0
     _noise: Tensor | None = None
+
+    def _build_mlp_extractor(self) -> None:
+        size = int(_normalizer(self).mean.shape[0])
+        self.mlp_extractor = cast(
+            Any, ActorCriticLayers(size, self.features_dim, self.net_arch, self.activation_fn)
+        )
 
     def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions (n, n_act), values and log probabilities of (n, n_obs)."""

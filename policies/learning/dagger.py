@@ -16,6 +16,7 @@ from policies.demos.dataset import Demonstrations, load_demonstrations
 from policies.demos.record import RecordConfig, record
 from policies.evaluation.specs import ActorSpec, EnvSpec
 from policies.learning.clone import NETWORK, CloneConfig, CloneResult, clone
+from policies.learning.folds import cross_validate
 from robot.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ class DaggerConfig:
 
     Attributes:
         clone: how each round is fitted; every round begins from the one before.
+        folds: before it, cross-validation by object over so many parts, for its figures alone; 0
+            leaves it out.
         rounds: 0 is plain cloning.
         episodes: recorded in each round, failures included: they are what is to be learned from.
         expert_share: probability of the expert's action in the first round; it is halved in each
@@ -36,11 +39,16 @@ class DaggerConfig:
     """
 
     clone: CloneConfig = field(default_factory=CloneConfig)
+    folds: int = bounded(0, 0, 100)
     rounds: int = bounded(0, 0, 100)
     episodes: int = bounded(100, 1, 1_000_000)
     expert_share: float = bounded(0.0, 0.0, 1.0)
     workers: int = bounded(2, 0, 64)
     seed: int = bounded(1_000_000, 0, 2**31 - 1)
+
+    def __post_init__(self) -> None:
+        if self.folds == 1:
+            raise ConfigError("bc.folds: expected 2 or more, or 0 for none, got 1")
 
 
 def dagger(
@@ -60,8 +68,9 @@ def dagger(
         env: environment in which the clone drives.
         expert: labels each visited state; it may look into the environment. None where there is
             none to ask, for plain cloning only.
-        out: folder; ``round-0`` is the plain clone, ``round-k`` the k-th round with its episodes
-            in ``round-k/demos``; ``network.pt`` is the last round's.
+        out: folder; ``folds`` holds the cross-validation, ``round-0`` is the plain clone,
+            ``round-k`` the k-th round with its episodes in ``round-k/demos``; ``network.pt`` is the
+            last round's.
         config: how.
         progress: called with one line for each stage.
         curves: called after each epoch with its number, counted over all rounds as if each took all
@@ -79,6 +88,12 @@ def dagger(
         return point
 
     say = progress or (lambda line: log.info("%s", line))
+    if config.folds:
+        found = cross_validate(demos, folder / "folds", config.clone, config.folds, progress=say)
+        say(
+            f"{config.folds} folds by object: validation loss {found.loss_mean:.5f} on average, "
+            f"{found.loss_std:.5f} from one to another"
+        )
     sets = [demos]
     result = clone(sets, folder / "round-0", config.clone, progress=tell(0))
     say(f"round 0: validation loss {result.validation_loss:.5f} after {result.epochs} epochs")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from policies.demos.layout import DemoSpec
+from perception.session import open_session
+from policies.demos.spec import DemoSpec
 from policies.edge.metadata import PolicyMetadata
-from policies.edge.runtime import open_session
+from policies.learning.chunking import Network
 from policies.learning.network import PolicyNetwork
 from policies.provenance import git_commit
 from robot.errors import SteadyhandError
@@ -70,12 +71,12 @@ def policy_metadata(
     )
 
 
-def export_onnx(network: PolicyNetwork, metadata: PolicyMetadata) -> bytes:
+def export_onnx(network: Network, metadata: PolicyMetadata) -> bytes:
     """The network as an ONNX model: normalization and clip inside, any batch size.
 
     Args:
         network: what to export; it is not changed.
-        metadata: written into ``metadata_props``.
+        metadata: written into ``metadata_props``, with what a chunking network adds to it.
 
     Returns:
         The model's bytes.
@@ -86,12 +87,17 @@ def export_onnx(network: PolicyNetwork, metadata: PolicyMetadata) -> bytes:
             f"export: the network maps {network.observation_size} to {network.action_size} "
             f"numbers, the metadata names {sizes[0]} and {sizes[1]}"
         )
+    shape: tuple[int, ...] = (network.observation_size,)
+    if not isinstance(network, PolicyNetwork):
+        c = network.config
+        metadata = replace(metadata, history=c.history, horizon=c.horizon, decay=c.decay)
+        shape = (c.history, *shape)
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces its other exporter at each call
         torch.onnx.export(
             network.eval(),
-            (torch.zeros(2, network.observation_size),),
+            (torch.zeros(2, *shape),),
             stream,  # type: ignore[arg-type]  # this exporter writes to files and streams
             dynamo=False,
             opset_version=OPSET,
@@ -111,8 +117,23 @@ def set_props(model: onnx.ModelProto, metadata: PolicyMetadata) -> None:
     onnx.helper.set_model_props(model, metadata.props())
 
 
+def random_observations(
+    network: Network, rng: np.random.Generator, count: int, window: tuple[int, ...] = ()
+) -> NDArray[np.float32]:
+    """(count, *window, n_obs) within, around and far outside of what it was normalized for."""
+    mean, std = (t.numpy() for t in (network.normalizer.mean, network.normalizer.std))
+    scale = std * rng.choice([1.0, 3.0, 100.0], size=(count, *(1 for _ in window), 1))
+    return (rng.normal(size=(count, *window, len(mean))) * scale + mean).astype(np.float32)
+
+
+def in_torch(network: Network, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, n_act) what torch gives."""
+    with torch.no_grad():
+        return np.asarray(network(torch.from_numpy(observations)).numpy(), np.float32)
+
+
 def check_parity(
-    network: PolicyNetwork,
+    network: Network,
     model: bytes,
     observations: NDArray[np.float32],
     rng: np.random.Generator,
@@ -123,7 +144,7 @@ def check_parity(
     Args:
         network: the torch network.
         model: its export.
-        observations: (N, n_obs) recorded ones.
+        observations: (N, n_obs) recorded ones, or (N, history, n_obs) windows of them.
         rng: draws the random ones.
         tolerance: largest difference allowed.
 
@@ -134,14 +155,9 @@ def check_parity(
 
     def difference(x: NDArray[np.float32]) -> float:
         ours: Any = session.run(None, {"observation": x})[0]
-        with torch.no_grad():
-            theirs = network(torch.from_numpy(x)).numpy()
-        return float(np.abs(ours - theirs).max())
+        return float(np.abs(ours - in_torch(network, x)).max())
 
-    mean, std = (t.numpy() for t in (network.normalizer.mean, network.normalizer.std))
-    scale = std * rng.choice([1.0, 3.0, 100.0], size=(1000, 1))
-    noise = rng.normal(size=(1000, len(mean))) * scale + mean
-    random = noise.astype(np.float32)
+    random = random_observations(network, rng, 1000, observations.shape[1:-1])
     recorded = max(
         difference(np.ascontiguousarray(observations[:size]))
         for size in (1, 2, 7, 64, len(observations))
@@ -153,7 +169,7 @@ def check_parity(
             f"more than {tolerance:.0e}"
         )
     bad = random[:3].copy()
-    bad[1, 0] = np.nan
+    bad[1].flat[0] = np.nan
     ours = session.run(None, {"observation": bad})[0]
     passes = bool(np.isnan(ours[1]).all() and np.isfinite(ours[[0, 2]]).all())
     if not passes:

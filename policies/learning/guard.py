@@ -85,6 +85,7 @@ class Guard(BaseCallback):
         self.stopped = False
         self.next_look = config.evaluate_every
         self._recent: list[bool] = []
+        self.timeout_fails = False
 
     def attach(self, model: GuardedPPO, reward_scale: float = 1.0) -> None:
         """Measure the clone, or take up the checkpoint of an earlier run."""
@@ -132,6 +133,9 @@ class Guard(BaseCallback):
             )
         # In place: the buffer keeps this array.
         rewards *= self._reward_scale
+        if self.timeout_fails:
+            for info in infos:
+                info["TimeLimit.truncated"] = False
         over = zip(self.locals["dones"], infos, strict=True)
         told = [success_of(info) for done, info in over if done]
         self._recent += [flag for flag in told if flag is not None]

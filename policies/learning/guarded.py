@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from configs.load import bounded
 from policies.learning.actor_critic import (
-    PersistentNoisePolicy,
+    GuardedPolicy,
     actor_parameters,
     critic_parameters,
     load_actor,
@@ -69,7 +69,8 @@ class GuardedPPO(PPO):
     to the bit and the critic may learn faster.
 
     Args:
-        env: a vectorized environment.
+        env: a vectorized environment; what its observations hold beyond the network's is for the
+            critic alone.
         network: the cloned policy; it is copied.
         demonstrations: observations (N, n_obs) and actions (N, n_act) for the cloning loss.
         guards: the guards.
@@ -90,7 +91,7 @@ class GuardedPPO(PPO):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            PersistentNoisePolicy,
+            GuardedPolicy,
             env,
             policy_kwargs=policy_kwargs(network, critic_hidden, guards.log_std_start),
             device="cpu",
@@ -98,7 +99,7 @@ class GuardedPPO(PPO):
         )
         self.guards = guards
         self.cloned = copy.deepcopy(network).requires_grad_(False)
-        cast(PersistentNoisePolicy, self.policy).persistence = guards.noise_persistence
+        cast(GuardedPolicy, self.policy).persistence = guards.noise_persistence
         load_actor(self.policy, network)
         self._demos = tuple(torch.from_numpy(np.asarray(d)) for d in demonstrations)
         self.actor_optimizer = torch.optim.Adam(
@@ -205,7 +206,8 @@ class GuardedPPO(PPO):
         """
         log_std = self.policy.log_std
         start = self.guards.log_std_start
-        shift = self._mean(observations) - self.cloned.raw(observations)
+        seen = observations[:, : self.cloned.observation_size]
+        shift = self._mean(observations) - self.cloned.raw(seen)
         ratio = torch.exp(2 * (log_std - start))
         scaled = shift.pow(2) * float(np.exp(-2 * start))
         return (start - log_std + 0.5 * (ratio + scaled) - 0.5).sum(dim=1).mean()

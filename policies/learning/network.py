@@ -97,6 +97,11 @@ class PolicyNetwork(nn.Module):
         """Numbers in an action."""
         return int(self.head.out_features)
 
+    @property
+    def first(self) -> nn.Linear:
+        """The layer that the normalized observation enters."""
+        return self.linears()[0]
+
     def raw(self, observation: Tensor) -> Tensor:
         """The action before it is clipped: what the losses see, so that gradients stay alive."""
         out: Tensor = self.head(self.body(self.normalizer(observation)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +46,10 @@ class PpoConfig:
         learning_rate: of the actor, at the start; falls linearly to zero.
         critic_learning_rate: of the critic.
         critic_hidden: layers of the critic.
+        critic_sees: keyword arguments of the environment under which it appends to its observation
+            what only the critic may see; the actor never does.
+        timeout_fails: an episode that is cut short counts as over. Otherwise its end is worth what
+            the critic thinks of it, and a policy that waits for the end never learns better.
         gamma: discount a policy step.
         gae_lambda: of the advantages.
         clip_range: of the ratio.
@@ -68,6 +72,8 @@ class PpoConfig:
     learning_rate: float = bounded(1e-4, 1e-8, 1.0)
     critic_learning_rate: float = bounded(1e-3, 1e-8, 1.0)
     critic_hidden: tuple[int, ...] = bounded((256, 256), 1, 4096)
+    critic_sees: dict[str, bool] = field(default_factory=dict)
+    timeout_fails: bool = False
     gamma: float = bounded(0.99, 0.0, 1.0)
     gae_lambda: float = bounded(0.95, 0.0, 1.0)
     clip_range: float = bounded(0.2, 1e-3, 1.0)
@@ -141,7 +147,7 @@ def improve(
     folder = Path(out)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    vec = make_vec_env(env, config.workers)
+    vec = make_vec_env(replace(env, kwargs={**env.kwargs, **config.critic_sees}), config.workers)
     try:
         model = GuardedPPO(
             vec,
@@ -165,6 +171,7 @@ def improve(
         with Rollouts(evaluation_env or env, config.workers) as rollouts:
             guard = Guard(network, config.measure, rollouts, folder, fingerprint, progress)
             guard.attach(model, config.reward_scale or demos.return_scale(config.gamma))
+            guard.timeout_fails = config.timeout_fails
             left = config.steps - model.num_timesteps
             if left > 0 and not guard.stopped:
                 vec.seed(config.seed + model.num_timesteps)

@@ -17,6 +17,9 @@ from robot.errors import SteadyhandError
 Array = NDArray[np.float64]
 
 ACTION = ("vx", "vy", "vz", "yaw", "opening")
+TICK_S = 1.0 / 240.0
+TICKS = 12
+"""Control ticks (240 Hz) of one policy step (20 Hz)."""
 
 
 @dataclass(frozen=True, slots=True)

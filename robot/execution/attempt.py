@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from robot.execution.grasp import Outcome
+from robot.execution.states import PickState
 from robot.planning.ranking import Refusals
 from robot.types import GraspCandidate, GripperState, ObjectState
 
 
 @dataclass(slots=True)
 class GraspAttempt:
-    """What was tried, and how it stands."""
+    """What was tried, and how it stands; ``late`` is the state that took too long."""
 
     outcome: str
     candidate: GraspCandidate | None = None
@@ -19,6 +20,7 @@ class GraspAttempt:
     reasons: list[str] = field(default_factory=list)
     refused: Refusals = field(default_factory=Refusals)
     started_s: float = 0.0
+    late: PickState | None = None
 
     @property
     def held(self) -> bool:

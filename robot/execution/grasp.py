@@ -15,20 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
-from robot.execution.action import DEFAULT_SCALE, ActionScale, to_twist
+from robot.execution.action import DEFAULT_SCALE, TICK_S, ActionScale, to_twist
+from robot.execution.action import TICKS as TICKS  # for who plays a policy's step
 from robot.execution.gripper import GripperConfig, GripperController
 from robot.execution.servo import CartesianServo, ServoConfig
 from robot.geometry import yaw_between
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
-from robot.observation import Target, observe
-from robot.types import GraspCandidate, GripperCommand, GripperState, ObjectState, Pose
+from robot.observation import Target, observe, patch
+from robot.types import (
+    GraspCandidate,
+    GripperCommand,
+    GripperState,
+    HeightMap,
+    ObjectState,
+    Pose,
+)
 
 Array = NDArray[np.float64]
-
-TICK_S = 1.0 / 240.0
-TICKS = 12
-"""Control ticks (240 Hz) of one policy step (20 Hz)."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class GraspLoop:
         self.gripper = gripper
         self.config = config or GraspLoopConfig()
         self.scale = scale
+        self.gripper_state = GripperState(limits.gripper.max_opening_m, 0.0)
+        self.commanded_opening_m = limits.gripper.max_opening_m
 
     @classmethod
     def make(
@@ -119,9 +125,15 @@ class GraspLoop:
         q: Array,
         opening_m: float,
         now_s: float,
+        heights: HeightMap | None = None,
     ) -> None:
-        """Start on a candidate, the arm at rest at joints (n,) rad, the fingers open so far."""
-        self.target = self._planned = Target.make(candidate, obj)
+        """Start on a candidate, the arm at rest at joints (n,) rad, the fingers open so far.
+
+        The look's ``heights`` are seen around the candidate all the time, and move along with it;
+        without them it is flat there.
+        """
+        around = None if heights is None else patch(heights, candidate)
+        self.target = self._planned = Target.make(candidate, obj, around)
         self.previous_action = np.zeros(5, dtype=np.float32)
         self.gripper_state = GripperState(opening_m, 0.0)
         self.commanded_opening_m = candidate.opening_m
@@ -139,8 +151,10 @@ class GraspLoop:
         planned = self._planned
         if planned.obj is None or self.closing or self.gripper_state.contact:
             return
-        candidate = carried(planned.candidate, planned.obj, obj)
-        fresh = Target.make(candidate, obj)
+        candidate, turned = carried(planned.candidate, planned.obj, obj)
+        fresh = Target.make(
+            candidate, obj, planned.patch_m[::-1, ::-1] if turned else planned.patch_m
+        )
         # What is within the errors of a look would only make the hand tremble.
         way_m = np.linalg.norm(fresh.position_m - self.target.position_m)
         turn = abs(yaw_between(self.target.rotation, fresh.rotation))
@@ -153,6 +167,12 @@ class GraspLoop:
         """Whether the policy has told the fingers to close on something."""
         return self.commanded_opening_m < self.target.candidate.opening_m - 0.01
 
+    @property
+    def above_grasp_m(self) -> float:
+        """How far the hand is from the grasp, back along the approach, at the last observation."""
+        here = self.X_world_tool[:3, 3]
+        return -float(self.target.rotation[:, 2] @ (here - self.target.position_m))
+
     def feel(self, readings: Sequence[tuple[float, float]]) -> GripperState:
         """Take in the fingers' readings, (opening m, force N), of one or more control ticks."""
         self.gripper_state = self.gripper.update(readings, self.commanded_opening_m)
@@ -160,9 +180,9 @@ class GraspLoop:
 
     def observe(self, q: Array, qd: Array, now_s: float) -> NDArray[np.float32]:
         """The policy's observation for measured joints (n,) rad and rad/s."""
-        self._X_world_tool, velocity = self.kinematics.tool_motion(q, qd)
+        self.X_world_tool, velocity = self.kinematics.tool_motion(q, qd)
         return observe(
-            self._X_world_tool,
+            self.X_world_tool,
             velocity,
             self.gripper_state,
             self.previous_action,
@@ -201,7 +221,7 @@ class GraspLoop:
     def outcome(self, now_s: float) -> Outcome:
         """How the attempt stands after the newest ``observe``."""
         c = self.config
-        from_grasp_m = self._X_world_tool[:3, 3] - self.target.position_m
+        from_grasp_m = self.X_world_tool[:3, 3] - self.target.position_m
         x, y, z = self.target.rotation.T.dot(from_grasp_m).tolist()
         if -z >= c.lift_m and self.closing:
             if not self.gripper_state.contact:
@@ -218,19 +238,23 @@ class GraspLoop:
         return Outcome.RUNNING
 
 
-def carried(candidate: GraspCandidate, then: ObjectState, now: ObjectState) -> GraspCandidate:
+def carried(
+    candidate: GraspCandidate, then: ObjectState, now: ObjectState
+) -> tuple[GraspCandidate, bool]:
     """The candidate after its object moved over the table, stamped like the newer look.
 
-    A grip is the same after half a turn, so the hand turns by a right angle at most.
+    A grip is the same after half a turn, so the hand turns by a right angle at most; the second
+    value says whether half a turn was taken off.
     """
     here, there = then.X_world_obj, now.X_world_obj
     turn = 0.0 if is_round(then) else yaw_between(here.rotation, there.rotation)
     grasp = candidate.X_world_grasp
     to = np.array([*there.position_m[:2], here.position_m[2]])
     moved = grasp.turned(turn, here.position_m, to)
-    if abs(turn) > math.pi / 2:
+    half = abs(turn) > math.pi / 2
+    if half:
         moved = moved.turned(math.pi, moved.position_m, moved.position_m)
-    return replace(candidate, X_world_grasp=moved, stamp_s=now.stamp_s)
+    return replace(candidate, X_world_grasp=moved, stamp_s=now.stamp_s), half
 
 
 def is_round(obj: ObjectState) -> bool:

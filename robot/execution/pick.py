@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,18 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
-from robot.errors import PathBlocked, PlanningError, SafetyError
+from robot.errors import PlanningError
+from robot.execution.arm import Arm, Hand
 from robot.execution.attempt import GraspAttempt, why_failed
 from robot.execution.closer import look_closer
-from robot.execution.grasp import TICKS, GraspLoop, Outcome
-from robot.execution.player import Player
-from robot.interface import GraspScorer, Perception, Policy, Watch
+from robot.execution.grasp import GraspLoop
+from robot.execution.states import MotionTrouble, PathBlocked, Trouble
+from robot.interface import GraspScorer, Perception
 from robot.limits import RobotLimits
+from robot.loop.log import RunLog
 from robot.planning.collision import CollisionChecker
 from robot.planning.grasps import GraspPlanner
 from robot.planning.paths import PathPlanner
 from robot.planning.placing import PlacePlanner, TrayConfig
-from robot.planning.ranking import GraspRanking, Refusal
+from robot.planning.ranking import GraspRanking, Refusal, near_first
 from robot.planning.reach import reachable
 from robot.planning.scene import SceneModel
 from robot.planning.target import Target
@@ -61,36 +64,38 @@ class Picker:
 
     Args:
         limits: of the arm.
-        player: sends ticks.
-        loop: the policy's part.
+        player: moves.
+        loop: knows the arm and the fingers.
         perception: looks.
-        policy: acts in the policy's part.
+        acting: does the policy's part.
         planner: proposes candidates.
         config: see :class:`PickConfig`.
         scorer: rates candidates, where there is one; else the planner's own order stands.
-        watch: sees the object anew while the policy acts; without one the look has to do.
+        log: gets looks, plans and picks.
         seed: of the planners' choices.
     """
 
     def __init__(
         self,
         limits: RobotLimits,
-        player: Player,
+        player: Arm,
         loop: GraspLoop,
         perception: Perception,
-        policy: Policy,
+        acting: Hand,
         planner: GraspPlanner | None = None,
         config: PickConfig | None = None,
         scorer: GraspScorer | None = None,
-        watch: Watch | None = None,
+        log: RunLog | None = None,
         seed: int = 0,
     ) -> None:
         self.limits = limits
         self.player = player
         self.loop = loop
         self.perception = perception
-        self.policy = policy
-        self.watch = watch
+        self.acting = acting
+        self.log = log
+        #: (2,) m: candidates near this place on the table come first; None: wherever they are.
+        self.target_m: Array | None = None
         #: What happens to a candidate on its way to the hand, to measure what mistakes cost.
         self.misjudge: Callable[[GraspCandidate], GraspCandidate] | None = None
         #: The one object that is wanted; None: any.
@@ -102,7 +107,6 @@ class Picker:
         self.placing = PlacePlanner(loop.kinematics, self.checker, self.paths, self.config.tray)
         #: The scene that paths are planned in; declare there what stands on the table.
         self.around = SceneModel(self.checker, self.placing.walls)
-        player.blocked = self.around.ahead
         self.begin_episode(seed)
 
     def begin_episode(self, seed: int) -> None:
@@ -113,6 +117,7 @@ class Picker:
         self._failed: list[tuple[Array, float]] = []
         self._placed = 0
         self._scene: Look | None = None
+        self._last_way: Trajectory | None = None
         self.player.sync()
         self.player.open(self.limits.gripper.max_opening_m)
 
@@ -122,8 +127,8 @@ class Picker:
         """Look at the table from where the arm is now."""
         self.player.phase = "look"
         look = self.perception.look()
-        if self.player.log is not None:
-            self.player.log.look(look.frames, look.detections, look.objects, look.stamp_s)
+        if self.log is not None:
+            self.log.look(look.frames, look.detections, look.objects, look.stamp_s)
         return look
 
     def grasp(self, look: Look) -> GraspAttempt:
@@ -143,16 +148,16 @@ class Picker:
         self._follow(partial(self._way, q, look))
 
     def _follow(self, way: Callable[[], Trajectory], path: Trajectory | None = None) -> None:
-        """Play ``path``, or what ``way`` plans; where the motion is blocked, stop, plan anew."""
+        """Play ``path``, or what ``way`` plans; where something is in the way, plan anew."""
         for _ in range(_REPLANS):
             try:
-                self.player.play(path or way())
+                self._play(path or way())
                 return
             except PathBlocked as error:
                 path = None
-                if self.player.log is not None:
-                    self.player.log.event(str(error))
-        self.player.play(way())
+                if self.log is not None:
+                    self.log.event(str(error))
+        self._play(way())
 
     def _grasp(self, look: Look) -> GraspAttempt:
         """Plan for the best candidate that can be reached, go there, and let the policy grasp."""
@@ -162,6 +167,8 @@ class Picker:
         ranked = [item for item in ranked if not self.around.is_part(item.candidate)]
         if self.target is not None:
             ranked = self.target.order(ranked, look)
+        if self.target_m is not None:  # the same order, what is asked for first
+            ranked = near_first(ranked, self.target_m)
         candidates = [item.candidate for item in ranked]
         if not candidates:
             what = "any object" if self.target is None else "the wanted object or beside it"
@@ -190,25 +197,28 @@ class Picker:
             attempt.refused.rest(ranked[place:], self.ranking.config.least_probability)
             attempt.candidate = chosen
             attempt.obj = next((o for o in look.objects if o.object_id == chosen.object_id), None)
-            if self.player.log is not None:
-                self.player.log.plan(candidates, path, chosen)
+            if self.log is not None:
+                self.log.plan(candidates, path, chosen)
             self.player.phase = "approach"
             self.player.open(chosen.opening_m)
             try:
                 self._follow(partial(self._way, found[1], look, chosen.opening_m), path)
             except PlanningError as error:
+                if isinstance(error, MotionTrouble) and not isinstance(error, PathBlocked):
+                    raise
                 attempt.outcome, attempt.candidate = "no_path", None
                 attempt.reasons.append(str(error))
                 continue
-            attempt.outcome = self._policy_part(chosen, attempt.obj, look).value
-            attempt.candidate, attempt.obj = self.loop.target.candidate, self.loop.target.obj
+            acted = self.acting.act(chosen, attempt.obj, look)
+            attempt.outcome, attempt.late = acted.outcome.value, acted.trouble
+            attempt.candidate, attempt.obj = acted.candidate, acted.obj
             if not attempt.held:
                 grip, limit_s = self.player.state.gripper, self.loop.config.timeout_s
                 attempt.reasons = [why_failed(attempt.outcome, chosen, grip, limit_s)]
                 self._remember(chosen)
             return attempt
-        if self.player.log is not None:
-            self.player.log.plan(candidates, None)
+        if self.log is not None:
+            self.log.plan(candidates, None)
         return attempt
 
     def hold(self, seconds: float) -> None:
@@ -230,7 +240,7 @@ class Picker:
             up = here.position_m + np.array([0, 0, share * height_m])
             goal = Pose("world", here.child, up, here.quat_xyzw)
             try:
-                self.player.play(self.paths.straight(q, goal, speed_m_s=0.3, check=False))
+                self._play(self.paths.straight(q, goal, speed_m_s=0.3, check=False))
             except PlanningError as problem:
                 error = problem
                 continue
@@ -253,6 +263,12 @@ class Picker:
         self.checker.set_hand(self.player.state.gripper.opening_m)
         try:
             self._follow(partial(self._way_to_tray, candidate, attempt.obj))
+        except MotionTrouble as error:
+            if error.trouble is not Trouble.LOST_OBJECT:
+                self._put_back()
+                return result(False, "blocked_on_the_way", str(error))
+            self.release()
+            return result(False, "lost_on_the_way", str(error))
         except PlanningError as error:
             self.release()
             return result(False, "no_path_to_tray", str(error))
@@ -285,7 +301,29 @@ class Picker:
             self.player.phase = "home"
         self.travel(self.limits.home_rad, self._scene)
 
+    def back_off(self) -> None:
+        """Back along what was travelled of the last way, to where it began."""
+        way = self._last_way
+        if way is None:
+            return
+        k = int(np.abs(way.position_rad - self.player.q_sent).max(axis=1).argmin())
+        if k < 1:
+            return
+        part = slice(k, None, -1)
+        self._play(
+            Trajectory(
+                way.time_s[k] - way.time_s[part],
+                way.position_rad[part],
+                -way.velocity_rad_s[part],
+                way.acceleration_rad_s2[part],
+            )
+        )
+
     # Parts ----------------------------------------------------------------------------------
+
+    def _play(self, way: Trajectory) -> None:
+        self._last_way = way
+        self.player.play(way)
 
     def _way_to_tray(self, candidate: GraspCandidate, obj: ObjectState | None) -> Trajectory:
         self.around.show(self._scene, candidate)
@@ -297,50 +335,12 @@ class Picker:
         self.checker.set_hand(opening_m)
         return self.paths.to_joints(self.player.q_sent, q)
 
-    def _policy_part(
-        self, candidate: GraspCandidate, obj: ObjectState | None, look: Look
-    ) -> Outcome:
-        """Let the policy act until the outcome is known."""
-        player, loop = self.player, self.loop
-        player.phase = "grasp"
-        opening_m = player.state.gripper.opening_m
-        loop.begin(candidate, obj, player.q_sent, opening_m, player.clock.now_s())
-        self.policy.reset()
-        watch = self.watch if obj is not None else None
-        if watch is not None and obj is not None:
-            watch.begin(look, obj, player.clock.now_s())
-        while True:
-            joints = player.state.joints
-            now = player.clock.now_s()
-            if watch is not None and (seen := watch.read(now)) is not None:
-                loop.track(seen)
-            observation = loop.observe(joints.position_rad, joints.velocity_rad_s, now)
-            outcome = loop.outcome(now)
-            if outcome is not Outcome.RUNNING:
-                self._brake()
-                return outcome
-            try:
-                action = self.policy.act(observation)
-            except SafetyError as error:
-                player.stop(str(error))
-                raise
-            if player.log is not None:
-                player.log.policy(observation, action)
-            player.command_gripper(loop.act(action))
-            for _ in range(TICKS):
-                q, qd = loop.references(1)
-                if player.tick(q[0], qd[0]).level:
-                    loop.servo.follow(player.q_sent)
-
-    def _brake(self) -> None:
-        """Come to rest after the policy's last action, within the servo's acceleration."""
-        self.loop.brake()
-        for _ in range(120):
-            if not self.loop.moving:
-                return
-            q, qd = self.loop.references(1)
-            if self.player.tick(q[0], qd[0]).level:
-                self.loop.servo.follow(self.player.q_sent)
+    def _put_back(self) -> None:
+        """What is held goes back to where it was lifted, as far as that is free."""
+        with suppress(PlanningError):
+            self.back_off()
+            self.rise(-self.loop.config.lift_m)
+        self.release()
 
     def _remember(self, candidate: GraspCandidate) -> None:
         self._failed.append((candidate.X_world_grasp.position_m[:2], _yaw(candidate)))

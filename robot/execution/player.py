@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.errors import PathBlocked, SafetyError
+from robot.errors import SafetyError
 from robot.execution.grasp import GraspLoop
+from robot.execution.guard import MotionGuard
+from robot.execution.states import MotionTrouble, PathBlocked, Trouble
 from robot.interface import Clock, Robot
-from robot.loop.log import RunLog
 from robot.safety.supervisor import Supervisor
 from robot.types import (
     GripperCommand,
     JointCommand,
+    Pose,
     RobotState,
     SafetyVerdict,
     Trajectory,
@@ -24,15 +27,48 @@ from robot.types import (
 Array = NDArray[np.float64]
 
 TICK_S = 1.0 / 240.0
+
+# Share of the speed given up in one tick: from full speed to rest in 0.15 s.
+_SLOWING = 1.0 / 36
+# What is in the way of a motion is asked so often: 20 times a second.
 _LOOK_TICKS = 12
-"""What stands in the way of a motion is asked so often: 20 times a second."""
-_BRAKE_TICKS = 48
-"""A blocked motion comes to rest within so many, evenly, on its own path."""
-_CALM_S = 0.1
+
+T = TypeVar("T")
+Motion = Generator[tuple[Array, Array], SafetyVerdict, T]
+"""A motion asks for one tick's joints (n,) rad and rad/s after the other, gets the verdict on
+each, and returns how it ended. Whoever drives it decides when the next tick is due."""
+
+
+class TickLog(Protocol):
+    """Who is told of every tick: a ``RunLog``, say."""
+
+    @property
+    def recorder(self) -> object | None:
+        """Something, where the tool's pose is wanted too."""
+
+    def state(
+        self,
+        stamp_s: float,
+        state: RobotState,
+        q_command: Array | None,
+        verdict: SafetyVerdict,
+        phase: str,
+        *,
+        qd_command: Array | None = None,
+        gripper: GripperCommand | None = None,
+        X_world_tool: Pose | None = None,
+    ) -> None:
+        """One control tick."""
+
+    def policy(self, observation: NDArray[np.float32], action: NDArray[np.float32]) -> None:
+        """One step of the policy."""
 
 
 class Player:
     """One control tick after the other: judge, send, wait, read.
+
+    A caller that may block calls ``run``, ``play``, ``hold`` and ``tick``. A loop that has its own
+    pace drives a :data:`Motion` itself, with ``command`` and ``advance`` for each tick.
 
     Args:
         robot: is commanded.
@@ -40,6 +76,7 @@ class Player:
         supervisor: passes, slows or halts every tick.
         loop: feels the fingers.
         log: gets every tick.
+        guard: may end a planned motion before its time; without one it runs to its end.
     """
 
     def __init__(
@@ -48,17 +85,20 @@ class Player:
         clock: Clock,
         supervisor: Supervisor,
         loop: GraspLoop,
-        log: RunLog | None = None,
+        log: TickLog | None = None,
+        guard: MotionGuard | None = None,
     ) -> None:
         self.robot = robot
         self.clock = clock
         self.supervisor = supervisor
         self.loop = loop
         self.log = log
+        self.guard = guard
         self.phase = "idle"
         #: Asked several times a second with the joints (m, n) rad that are still to come: what
         #: stands in their way, or None.
         self.blocked: Callable[[Array], str | None] | None = None
+        self._in_the_way = ""
         self.gripper = loop.gripper.command(loop.limits.gripper.max_opening_m)
         self.sync()
 
@@ -66,6 +106,7 @@ class Player:
         """Read the robot and go on from where it stands, at rest."""
         self.state: RobotState = self.robot.read()
         self.q_sent: Array = self.state.joints.position_rad.copy()
+        self.qd_sent: Array = np.zeros_like(self.q_sent)
         self.supervisor.reset(self.q_sent)
 
     def tick(self, q: Array, qd: Array) -> SafetyVerdict:
@@ -74,10 +115,16 @@ class Player:
         Raises:
             SafetyError: the supervisor halted; the robot was told to stop.
         """
+        verdict = self.command(q, qd)
+        self.advance()
+        return verdict
+
+    def command(self, q: Array, qd: Array) -> SafetyVerdict:
+        """The first half of a tick: judge and send; raises as ``tick`` does."""
         now = self.clock.now_s()
         qs, qds, verdict = self.supervisor.filter(self.state, q[None], qd[None], now)
         self.robot.send(JointCommand(qs[0], qds[0]), self.gripper)
-        self.q_sent = qs[0]
+        self.q_sent, self.qd_sent = qs[0], qds[0]
         if self.log is not None:
             self.log.state(
                 now,
@@ -94,56 +141,100 @@ class Player:
         if verdict.level is VerdictLevel.HALT:
             self.robot.stop()
             raise SafetyError(f"halted: {verdict.reason}")
-        self.clock.sleep_until(now + TICK_S)
+        return verdict
+
+    def advance(self) -> None:
+        """The second half: wait for the next tick, read the robot, feel the fingers."""
+        self.clock.sleep_until(self.clock.now_s() + TICK_S)
         self.state = self.robot.read()
         grip = self.state.gripper
         self.loop.feel([(grip.opening_m, grip.force_n)])
-        return verdict
+
+    def run(self, motion: Motion[T]) -> T:
+        """Drive a motion to its end, tick by tick; raises as ``tick`` does."""
+        try:
+            wanted = next(motion)
+            while True:
+                wanted = motion.send(self.tick(*wanted))
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
     def play(self, trajectory: Trajectory) -> None:
         """Follow a trajectory; where the supervisor slows it, its time runs slower.
 
         Raises:
-            PathBlocked: something came into the way; the arm stands on its path before it.
+            PathBlocked: something came into its way; the arm has come to rest before it.
+            MotionTrouble: the guard ended it; the arm has come to rest on its way.
         """
+        trouble = self.run(self.playing(trajectory))
+        if self._in_the_way:
+            raise PathBlocked(self._in_the_way)
+        if trouble is not None:
+            raise MotionTrouble(trouble)
+
+    def hold(self, seconds: float) -> None:
+        """Stand still where the last command was."""
+        self.run(self.holding(seconds))
+
+    def playing(self, trajectory: Trajectory) -> Motion[Trouble | None]:
+        """The motion along a trajectory, until the arm has come to rest at its end.
+
+        Where the guard finds trouble, or something is in the way, the arm slows down on its way,
+        and stays there.
+        """
+        self._in_the_way = ""
         time_s = trajectory.time_s
         if len(time_s) < 2:
-            return
-        at, scale = 0.0, 1.0
-        braking, reason, ticks = 1.0, "", 0
+            return None
+        guard, trouble = self.guard, None
+        # One that begins in motion, as a way back does, is joined from rest.
+        speed = 0.0 if np.abs(trajectory.velocity_rad_s[0]).max() > 1e-6 else 1.0
+        if guard is not None:
+            guard.begin()
+        at, scale = 0.0, max(speed, _SLOWING)
+        ticks = 0
         rest = np.zeros(trajectory.position_rad.shape[1])
         while at < trajectory.duration_s:
-            ticks += 1
-            if self.blocked is not None and not reason and ticks % _LOOK_TICKS == 0:
-                ahead = trajectory.position_rad[int(np.searchsorted(time_s, at)) :]
-                reason = self.blocked(ahead) or ""
-            if reason:
-                braking -= 1.0 / _BRAKE_TICKS
-                if braking <= 0.0:
-                    self.hold(_CALM_S)
-                    raise PathBlocked(f"stopped: {reason}")
-            at = min(at + TICK_S * min(scale, braking), trajectory.duration_s)
+            at = min(at + TICK_S * scale, trajectory.duration_s)
             k = min(int(np.searchsorted(time_s, at, side="right")), len(time_s) - 1)
             share = (at - time_s[k - 1]) / (time_s[k] - time_s[k - 1])
             q, v = trajectory.position_rad, trajectory.velocity_rad_s
-            verdict = self.tick(
+            verdict = yield (
                 q[k - 1] + share * (q[k] - q[k - 1]),
-                min(scale, braking) * (v[k - 1] + share * (v[k] - v[k - 1])),
+                scale * (v[k - 1] + share * (v[k] - v[k - 1])),
             )
             scale = max(verdict.scale, 0.02) if verdict.level is VerdictLevel.SCALE else 1.0
+            wanted = 1.0
+            if guard is not None:
+                trouble = trouble or guard.check(self.state, self.q_sent, verdict)
+                if guard.slipping:
+                    self.press_harder()
+                wanted = guard.speed
+            ticks += 1
+            if self.blocked is not None and trouble is None and ticks % _LOOK_TICKS == 0:
+                ahead = trajectory.position_rad[k:]
+                self._in_the_way = self.blocked(ahead) or ""
+                trouble = Trouble.BLOCKED_PATH if self._in_the_way else None
+            wanted = 0.0 if trouble is not None else wanted
+            speed += min(max(wanted - speed, -_SLOWING), _SLOWING)
+            if speed <= 0.0:
+                return trouble
+            scale *= speed
         goal = trajectory.position_rad[-1]
         for _ in range(72):  # commands may be late; go on when the arm has come to rest
             if np.abs(self.state.joints.position_rad - goal).max() < 2e-3 and (
                 np.abs(self.state.joints.velocity_rad_s).max() < 0.01
             ):
                 break
-            self.tick(goal, rest)
+            yield goal, rest
+        return trouble
 
-    def hold(self, seconds: float) -> None:
-        """Stand still where the last command was."""
+    def holding(self, seconds: float) -> Motion[None]:
+        """The motion that stands still."""
         rest = np.zeros_like(self.q_sent)
         for _ in range(round(seconds / TICK_S)):
-            self.tick(self.q_sent, rest)
+            yield self.q_sent, rest
 
     def open(self, opening_m: float) -> None:
         """Tell the gripper a new opening; it moves during the next ticks."""
@@ -154,6 +245,11 @@ class Player:
         """Stop the robot at once and latch a HALT."""
         self.supervisor.estop(reason)
         self.robot.stop()
+
+    def press_harder(self) -> None:
+        """Close with all the force that the gripper may use."""
+        gripper = self.loop.gripper
+        self.gripper = gripper.command(self.loop.commanded_opening_m, gripper.max_force_n)
 
     def command_gripper(self, command: GripperCommand) -> None:
         """Pass on what the policy wants of the gripper."""

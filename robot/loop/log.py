@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robot.loop.publisher import Publisher, PublisherConfig
-from robot.loop.recorder import Recorder
 from robot.types import (
     OK,
     Array,
@@ -100,6 +99,16 @@ class Series:
     scale: Array
 
 
+class Sink(Protocol):
+    """Where messages go: a ``Recorder``, or a bus."""
+
+    def write(self, topic: str, message: Any, stamp_s: float) -> object:
+        """Take one message."""
+
+    def fail(self, reason: str) -> None:
+        """A message could not be made."""
+
+
 @dataclass
 class RunLog:
     """Collects a run in memory and forwards it to a recorder, if there is one.
@@ -113,7 +122,7 @@ class RunLog:
         max_looks: images beyond this many are recorded but not kept in memory.
     """
 
-    recorder: Recorder | None = None
+    recorder: Sink | None = None
     publish: PublisherConfig = field(default_factory=PublisherConfig)
     sample_rate_hz: float = 20.0
     max_looks: int = 80

@@ -173,6 +173,14 @@ def wrench_stamped(wrench: Wrench, stamp_s: float) -> Any:
     )
 
 
+def twist_stamped(twist: NDArray[np.float64], stamp_s: float, frame: str = "world") -> Any:
+    """``geometry_msgs/TwistStamped`` of (6,) linear m/s and angular rad/s."""
+    return message_class("geometry_msgs/msg/TwistStamped")(
+        header(stamp_s, frame),
+        message_class("geometry_msgs/msg/Twist")(_vector3(twist[:3]), _vector3(twist[3:])),
+    )
+
+
 def diagnostics(
     verdict: SafetyVerdict,
     stamp_s: float,

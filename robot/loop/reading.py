@@ -78,8 +78,24 @@ def read_recording(path: Path, topics: Collection[str] | None = None) -> Recordi
     Raises:
         RecordingError: the file is missing or is no MCAP file.
     """
-    path = Path(path)
-    recording = Recording(path)
+    recording = Recording(Path(path))
+    recording.messages.extend(read_messages(recording, topics))
+    return recording
+
+
+def read_messages(
+    recording: Recording, topics: Collection[str] | None = None
+) -> Iterator[RecordedMessage]:
+    """The same message by message; what else is learnt goes into ``recording`` meanwhile.
+
+    Args:
+        recording: made with the file's path.
+        topics: give only these; None gives all.
+
+    Raises:
+        RecordingError: as ``read_recording``.
+    """
+    path = recording.path
     schemas: dict[int, str] = {}
     channels: dict[int, Channel] = {}
     try:
@@ -107,8 +123,7 @@ def read_recording(path: Path, topics: Collection[str] | None = None) -> Recordi
                         if topics is None or channel.topic in topics:
                             name = schemas[channel.schema_id]
                             stamp_s = item.log_time * 1e-9
-                            message = RecordedMessage(channel.topic, name, stamp_s, item.data)
-                            recording.messages.append(message)
+                            yield RecordedMessage(channel.topic, name, stamp_s, item.data)
                     elif isinstance(item, Footer):
                         recording.complete = True
                 good = stream.tell()
@@ -123,4 +138,3 @@ def read_recording(path: Path, topics: Collection[str] | None = None) -> Recordi
             recording.note = f"damaged after {good} of {size} bytes: {error}"
     if recording.note:
         recording.complete = False
-    return recording

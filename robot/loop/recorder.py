@@ -134,15 +134,26 @@ class Recorder:
             message: an instance of a message class of ``robot.loop.typestore``.
             stamp_s: time since the clock's start, s; it is the message's log time.
         """
-        sink = self._sink
-        if sink is None:
+        if self._sink is None:
             return False
         # Whatever goes wrong in here, a full disk above all, must not reach the controller.
         try:
-            channel = self._channel(topic, message.__msgtype__)
+            data = encode(message)
+        except Exception as error:
+            self.fail(_say(error))
+            return False
+        return self.write_encoded(topic, message.__msgtype__, data, stamp_s)
+
+    def write_encoded(self, topic: str, type_name: str, data: bytes, stamp_s: float) -> bool:
+        """Add a message that is CDR already; as ``write``."""
+        sink = self._sink
+        if sink is None:
+            return False
+        try:
+            channel = self._channel(topic, type_name)
             count = self._sequence[channel] = self._sequence[channel] + 1
             when = max(nanoseconds(stamp_s), 0)
-            self._writer.add_message(channel, when, encode(message), when, count)
+            self._writer.add_message(channel, when, data, when, count)
             self.messages += 1
             self._size = sink.tell()
         except Exception as error:

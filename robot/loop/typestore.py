@@ -1,7 +1,7 @@
 """The ROS 2 message types that Steadyhand speaks, and their CDR encoding, without ROS.
 
-The types are those of ROS 2 Jazzy as `rosbags` ships them; ``vision_msgs`` (4.x) and
-``control_msgs`` are not among them and are registered here, field for field.
+The types are those of ROS 2 Jazzy as `rosbags` ships them; what is not among them
+(``robot.loop.definitions``) is registered here.
 """
 
 from __future__ import annotations
@@ -13,37 +13,9 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from robot.errors import RecordingError
+from robot.loop.definitions import definitions
 
-# Field definitions after https://github.com/ros-perception/vision_msgs (branch ros2) and
-# https://github.com/ros-controls/control_msgs (branch jazzy).
-_DEFINITIONS = {
-    "vision_msgs/msg/Point2D": "float64 x\nfloat64 y",
-    "vision_msgs/msg/Pose2D": "vision_msgs/Point2D position\nfloat64 theta",
-    "vision_msgs/msg/BoundingBox2D": ("vision_msgs/Pose2D center\nfloat64 size_x\nfloat64 size_y"),
-    "vision_msgs/msg/BoundingBox3D": ("geometry_msgs/Pose center\ngeometry_msgs/Vector3 size"),
-    "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score",
-    "vision_msgs/msg/ObjectHypothesisWithPose": (
-        "vision_msgs/ObjectHypothesis hypothesis\ngeometry_msgs/PoseWithCovariance pose"
-    ),
-    "vision_msgs/msg/Detection2D": (
-        "std_msgs/Header header\nvision_msgs/ObjectHypothesisWithPose[] results\n"
-        "vision_msgs/BoundingBox2D bbox\nstring id"
-    ),
-    "vision_msgs/msg/Detection2DArray": (
-        "std_msgs/Header header\nvision_msgs/Detection2D[] detections"
-    ),
-    "vision_msgs/msg/Detection3D": (
-        "std_msgs/Header header\nvision_msgs/ObjectHypothesisWithPose[] results\n"
-        "vision_msgs/BoundingBox3D bbox\nstring id"
-    ),
-    "vision_msgs/msg/Detection3DArray": (
-        "std_msgs/Header header\nvision_msgs/Detection3D[] detections"
-    ),
-    "control_msgs/msg/GripperCommand": "float64 position\nfloat64 max_effort",
-    "control_msgs/msg/JointTolerance": (
-        "string name\nfloat64 position\nfloat64 velocity\nfloat64 acceleration"
-    ),
-}
+_RULE = 80 * "="
 
 
 @lru_cache(maxsize=1)
@@ -51,8 +23,10 @@ def typestore() -> Typestore:
     """The one store, made at the first use (some 20 ms)."""
     store = get_typestore(Stores.ROS2_JAZZY)
     types: dict[str, Any] = {}
-    for name, text in _DEFINITIONS.items():
-        types.update(get_types_from_msg(text, name))
+    for name, text in definitions().items():
+        # rosbags takes the name of a service's part for that of a message.
+        made = get_types_from_msg(text, name)
+        types.update({key.replace("/srv/msg/", "/srv/"): value for key, value in made.items()})
     store.register(types)
     return store
 
@@ -71,7 +45,37 @@ def message_class(type_name: str) -> type[Any]:
 def definition(type_name: str) -> str:
     """The ``ros2msg`` text of a type with all types it is made of, as MCAP schemas carry it."""
     message_class(type_name)
-    return typestore().generate_msgdef(type_name, ros_version=2)[0]
+    if "/msg/" in type_name:
+        return typestore().generate_msgdef(type_name, ros_version=2)[0]
+    # rosbags writes no action and no service; in a schema their parts go by two names, like
+    # messages, which is all that readers know.
+    parts: dict[str, str] = {}
+    text = _told(definitions()[type_name], parts)
+    return "".join([text, *(f"\n{_RULE}\nMSG: {n}\n{body}" for n, body in parts.items())]) + "\n"
+
+
+def _told(text: str, parts: dict[str, str]) -> str:
+    """A definition with two-part names; what it is made of goes into ``parts``."""
+    lines = []
+    for line in text.splitlines():
+        kind, name = line.split()
+        bare = kind.removesuffix("[]")
+        if "/" in bare:
+            full = bare if bare.count("/") == 2 else bare.replace("/", "/msg/")
+            short = f"{full.split('/')[0]}/{full.split('/')[-1]}"
+            kind = kind.replace(bare, short)
+            if short not in parts:
+                parts[short] = ""
+                if "/msg/" in full:
+                    first, *others = definition(full).split(_RULE)
+                    parts[short] = first.strip()
+                    for other in others:
+                        head, _, body = other.strip().partition("\n")
+                        parts.setdefault(head.removeprefix("MSG: "), body)
+                else:
+                    parts[short] = _told(definitions()[full], parts)
+        lines.append(f"{kind} {name}")
+    return "\n".join(lines)
 
 
 def encode(message: Any) -> bytes:

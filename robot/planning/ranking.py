@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.load import bounded
 from robot.interface import GraspScorer
@@ -149,3 +150,15 @@ class GraspRanking:
             for i in order
         ]
         return sorted(ranked, key=lambda item: item.failed_before)
+
+
+def near_first(
+    ranked: Sequence[Ranked], target_m: NDArray[np.float64], within_m: float = 0.08
+) -> list[Ranked]:
+    """The same order, but those within ``within_m`` of (2,) ``target_m`` on the table first."""
+    return sorted(
+        ranked,
+        key=lambda item: bool(
+            np.linalg.norm(item.candidate.X_world_grasp.position_m[:2] - target_m) > within_m
+        ),
+    )

@@ -15,8 +15,10 @@ from envs import settled
 from envs.bank import SceneBank
 from envs.objects import from_urdf, object_set
 from envs.panda import SimPanda
+from envs.physics import physics
 from envs.scene import DropConfig
 from envs.settled import CACHE_VARIABLE, SettledScene
+from envs.sight import Sight
 from envs.world import World
 from robot.execution.grasp import GraspLoop
 from robot.limits import load_limits
@@ -36,7 +38,8 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 def bank(parts, seed: int = 0, objects: str = "primitives", n_objects: int = 2) -> SceneBank:
-    return SceneBank(*parts, object_set(objects), n_objects, DropConfig(), seed, 3)
+    sight = Sight(*parts, physics("nominal"), None)
+    return SceneBank(*parts, object_set(objects), n_objects, DropConfig(), seed, 3, sight)
 
 
 def bits(scene: SettledScene) -> list[bytes]:
@@ -47,6 +50,8 @@ def bits(scene: SettledScene) -> list[bytes]:
         pose = candidate.X_world_grasp
         arrays += [pose.position_m, pose.quat_xyzw, q]
         arrays.append(np.array([candidate.width_m, candidate.opening_m, candidate.score]))
+    arrays += [scene.heights.origin_m, scene.heights.height_m, scene.heights.seen]
+    arrays += [a for pose in scene.truths for a in (pose.position_m, pose.quat_xyzw)]
     return [np.asarray(a, dtype=np.float64).tobytes() for a in arrays]
 
 

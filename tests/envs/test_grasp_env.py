@@ -10,7 +10,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import envs  # noqa: F401  (registers the ids)
+from envs.critic import TRUTH
 from envs.expert import ExpertPolicy
+from policies.bundle.format import shipped
 from robot import observation
 from robot.errors import ConfigError
 from robot.execution.grasp import TICKS
@@ -141,3 +143,72 @@ def test_one_batch_of_ticks_and_single_ticks_give_the_same_references(env):
     singles = [loop.references(1) for _ in range(TICKS)]
     np.testing.assert_array_equal(batch, np.concatenate([q for q, _ in singles]))
     np.testing.assert_array_equal(rates, np.concatenate([qd for _, qd in singles]))
+
+
+def test_candidates_of_a_camera_come_with_its_errors_and_heights(tmp_path, monkeypatch):
+    models = shipped() / "models"
+    seen = {"detector": str(models / "detector.onnx"), "scorer": str(models / "scorer.onnx")}
+    monkeypatch.setenv("STEADYHAND_CACHE", str(tmp_path))
+    env = gymnasium.make(SINGLE, objects="primitives", bank_size=2, **seen)
+    exact = gymnasium.make(SINGLE, objects="primitives", bank_size=2)
+    try:
+        for scene in range(2):
+            options = {"scene": scene}
+            cameras, _ = env.reset(seed=4, options=options)
+            truth, _ = exact.reset(seed=4, options=options)
+            task, other = env.unwrapped, exact.unwrapped
+            # The same scene, but what stands there is not exactly where it is said to be.
+            assert np.array_equal(
+                task.world.pose(task._bodies[0]).position_m,
+                other.world.pose(other._bodies[0]).position_m,
+            )
+            apart = [
+                t.loop.target.obj.X_world_obj.position_m[:2]
+                - t.world.pose(t._bodies[0]).position_m[:2]
+                for t in (task, other)
+            ]
+            assert 1e-5 < np.linalg.norm(apart[0] - apart[1]) < 0.02
+            patches = [o[observation.part("patch")] for o in (cameras, truth)]
+            # Something stands between the fingers, and the table lies below.
+            assert all(p.max() > -0.01 and p.min() < -0.005 for p in patches)
+            assert cameras[observation.part("object_age")] == pytest.approx([observation.OLD_S])
+        again, _ = env.reset(seed=4, options={"scene": 1})
+        assert np.array_equal(again, cameras)
+    finally:
+        env.close()
+        exact.close()
+
+
+def test_only_a_critic_sees_the_truth():
+    plain = gymnasium.make(SINGLE, objects="primitives", bank_size=3, disturbed=1.0)
+    wide = gymnasium.make(
+        SINGLE,
+        objects="primitives",
+        bank_size=3,
+        disturbed=1.0,
+        with_truth=True,
+    )
+    try:
+        size = sum(n for _, n in TRUTH)
+        assert wide.observation_space.shape == (observation.SIZE + size,)
+        a, _ = plain.reset(seed=5)
+        b, _ = wide.reset(seed=5)
+        assert np.array_equal(b[: observation.SIZE], a)
+        task = wide.unwrapped
+        up = np.array([0.0, 0.0, 0.0, 0.0, 1.0], np.float32)
+        for _ in range(20):  # as long as the disturbance takes
+            a, *_ = plain.step(up)
+            b, *_ = wide.step(up)
+        assert np.array_equal(b[: observation.SIZE], a)
+        parts = np.split(b[observation.SIZE :], np.cumsum([n for _, n in TRUTH])[:-1])
+        told = dict(zip([name for name, _ in TRUTH], parts, strict=True))
+        body = task.world.pose(task._bodies[0])
+        from_hand = body.position_m - task.loop.X_world_tool[:3, 3]
+        expected = task.loop.target.rotation.T @ from_hand / 0.05
+        assert told["object_position"] == pytest.approx(np.clip(expected, -5, 5), abs=1e-5)
+        mass, friction = task.world.mass_and_friction(task._bodies[0])
+        assert told["mass"] == pytest.approx([2 * mass])
+        assert told["friction"] == pytest.approx([friction])
+    finally:
+        plain.close()
+        wide.close()

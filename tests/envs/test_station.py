@@ -128,7 +128,7 @@ class StopsMidway:
 
     def __init__(self, station: Station, step: int) -> None:
         self._expert = ExpertPolicy(LIFT_M)
-        self._supervisor = station.picker.player.supervisor
+        self._supervisor = station.player.supervisor
         self._left = step
 
     def reset(self) -> None:
@@ -144,20 +144,20 @@ class StopsMidway:
 @pytest.fixture
 def with_policy(station):
     """Lets a test put in another policy, and puts the old one back."""
-    old = station.picker.policy
+    old = station.policy
 
     def put(policy: Policy) -> None:
-        station.picker.policy = policy
+        station.policy = policy
 
     yield put
-    station.picker.policy = old
+    station.policy = old
 
 
 @pytest.mark.parametrize("step", [3, 30])  # on the way down, and when closing or lifting
 def test_an_emergency_stop_in_the_middle_of_a_pick_stops_the_arm(station, with_policy, step):
     station.begin([BOX], DropConfig(), 3)
     with_policy(StopsMidway(station, step))
-    player = station.picker.player
+    player = station.player
     with pytest.raises(SafetyError, match="e-stop: button"):
         station.picker.grasp(station.picker.look())
     assert player.supervisor.halted
@@ -200,7 +200,7 @@ def test_the_next_episode_after_a_halt_is_as_if_nothing_had_happened(station, wi
 
     first = pose_after_grasp()
     station.begin([BOX], DropConfig(), 7)
-    good = station.picker.policy
+    good = station.policy
     with_policy(StopsMidway(station, 5))
     with pytest.raises(SafetyError):
         station.picker.grasp(station.picker.look())
@@ -316,22 +316,22 @@ def test_the_player_sends_what_a_batch_would(station):
     station.arm.configure(0, 40.0)
     station.arm.reset(q)
     picker = station.picker
-    picker.player.sync()
+    station.player.sync()
     # Its own loop, set up as the batch's was.
     mine = picker.loop
-    mine.begin(chosen, None, q, 0.07, picker.player.clock.now_s())
-    picker.player.q_sent = q
-    picker.player.supervisor.reset(q)
+    mine.begin(chosen, None, q, 0.07, station.player.clock.now_s())
+    station.player.q_sent = q
+    station.player.supervisor.reset(q)
     got_q, got_qd = [], []
     for action in actions:
-        joints = picker.player.state.joints
-        mine.observe(joints.position_rad, joints.velocity_rad_s, picker.player.clock.now_s())
-        picker.player.command_gripper(mine.act(action))
+        joints = station.player.state.joints
+        mine.observe(joints.position_rad, joints.velocity_rad_s, station.player.clock.now_s())
+        station.player.command_gripper(mine.act(action))
         for _ in range(TICKS):
             targets, qd = mine.references(1)
-            verdict = picker.player.tick(targets[0], qd[0])
+            verdict = station.player.tick(targets[0], qd[0])
             assert verdict.level is VerdictLevel.OK
-            got_q.append(picker.player.q_sent)
+            got_q.append(station.player.q_sent)
             got_qd.append(qd[0])
     np.testing.assert_array_equal(np.array(got_q), batch_q)
     np.testing.assert_array_equal(np.array(got_qd), batch_qd)

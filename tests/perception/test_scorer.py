@@ -109,7 +109,7 @@ def test_a_wrong_file_is_refused_with_one_line(tmp_path):
     with pytest.raises(ModelError, match="no such file; expected a scorer"):
         OnnxGraspScorer(tmp_path / "none.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
-    with pytest.raises(ModelError, match="not a loadable ONNX model"):
+    with pytest.raises(ModelError, match="is not a model that runs here"):
         OnnxGraspScorer(tmp_path / "bad.onnx")
     policy = Path(shipped()) / "models" / "policy_fp32.onnx"
     with pytest.raises(ModelError, match="metadata 'kind'"):

@@ -308,7 +308,7 @@ def test_missing_and_broken_models_are_named(tmp_path):
         OnnxDetector(tmp_path / "none.onnx")
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"\x08\x07nonsense")
-    with pytest.raises(ModelError, match="not a loadable ONNX model"):
+    with pytest.raises(ModelError, match="is not a model that runs here"):
         OnnxDetector(broken)
     with pytest.raises(ModelError, match="no such file"):
         load_weights(tmp_path / "none.pt")

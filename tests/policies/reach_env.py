@@ -24,8 +24,16 @@ class ReachEnv(gymnasium.Env):
     observation_units = ("m", "m", "m", "")
     action_names = ("velocity", "idle")
 
-    def __init__(self, gain: float = 0.1, steps: int = 25, die_at_seed: int = -1) -> None:
+    def __init__(
+        self,
+        gain: float = 0.1,
+        steps: int = 25,
+        die_at_seed: int = -1,
+        die_at_step: int = -1,
+        nan_at_step: int = -1,
+    ) -> None:
         self.gain, self.steps, self.die_at = gain, steps, die_at_seed
+        self.die_at_step, self.nan_at_step, self.lived = die_at_step, nan_at_step, 0
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
 
@@ -50,8 +58,13 @@ class ReachEnv(gymnasium.Env):
     def step(self, action: np.ndarray) -> Any:
         self.position += self.gain * float(np.clip(action[0], -1, 1))
         self.tick += 1
+        self.lived += 1
+        if self.lived == self.die_at_step:
+            os.kill(os.getpid(), signal.SIGKILL)
         observation, info = self._observe()
         reward = -abs(self.target - self.position)
+        if self.lived == self.nan_at_step:
+            reward = float("nan")
         return observation, reward, False, self.tick >= self.steps, info
 
 

@@ -129,3 +129,20 @@ def test_small_deviations_are_not_blown_up(reach_demos: Demonstrations) -> None:
     assert np.allclose(std[:3], 0.003)
     _, std = normalization(reach_demos, SMALL)
     assert np.allclose(std, reach_demos.observation.std(0))
+
+
+def test_what_is_untaught_has_no_weight_and_can_be_learned_later(
+    reach_demos: Demonstrations, tmp_path: Path
+) -> None:
+    config = CloneConfig(epochs=3, untaught=("goal",))
+    names = list(reach_demos.spec.observation_names)
+    with pytest.raises(SteadyhandError, match="untaught: there is no observation 'goal'"):
+        clone(reach_demos, None, config)
+    config = CloneConfig(epochs=3, untaught=(names[1],))
+    network = clone(reach_demos, tmp_path / "bc", config).network
+    weight = network.linears()[0].weight
+    assert not weight[:, 1].any() and all(weight[:, i].any() for i in (0, 2))
+    assert float(network.normalizer.std[1]) < 1e6  # it is seen, and counts for nothing so far
+    loss = network.raw(torch.from_numpy(reach_demos.observation[:50])).square().mean()
+    loss.backward()
+    assert weight.grad is not None and weight.grad[:, 1].any()

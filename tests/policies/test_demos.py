@@ -19,8 +19,9 @@ from reach_env import EXPERT, REACH
 
 from policies.demos import layout
 from policies.demos.dataset import load_demonstrations, read_spec
-from policies.demos.layout import DemoSpec
-from policies.demos.record import RecordConfig, describe_env, record
+from policies.demos.describe import describe_env
+from policies.demos.record import RecordConfig, record
+from policies.demos.spec import DemoSpec
 from policies.demos.writer import DemoWriter
 from policies.evaluation.rollouts import Episode
 from policies.evaluation.specs import ActorSpec, EnvSpec

@@ -12,8 +12,9 @@ import pytest
 
 from policies.demos.convert import convert, drop
 from policies.demos.dataset import load_demonstrations
-from policies.demos.layout import DemoSpec, video_path
+from policies.demos.layout import video_path
 from policies.demos.record import RecordConfig, record
+from policies.demos.spec import DemoSpec
 from policies.demos.writer import DemoWriter
 from policies.evaluation.rollouts import Episode
 from policies.evaluation.specs import EnvSpec

@@ -13,8 +13,9 @@ from gymnasium import spaces
 from reach_env import REACH
 
 from policies.demos.dataset import Demonstrations, load_demonstrations
+from policies.demos.describe import describe_env
 from policies.demos.matching import matched
-from policies.demos.record import RecordConfig, describe_env, record
+from policies.demos.record import RecordConfig, record
 from policies.evaluation.flat_env import FlatEnv, flattened
 from policies.evaluation.returns import compared, figures
 from policies.evaluation.rollouts import Behaviour, Episode, Rollouts, episode_seeds

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from policies.demos import convert as module
 from policies.demos.convert import convert, drop, format_of, read
 from policies.demos.dataset import Demonstrations, load_demonstrations
-from policies.demos.layout import DemoSpec
-from policies.demos.record import describe_env
+from policies.demos.describe import describe_env
+from policies.demos.spec import DemoSpec
 from policies.demos.writer import DemoWriter
 from policies.evaluation.rollouts import Episode
 from policies.evaluation.specs import EnvSpec

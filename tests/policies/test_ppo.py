@@ -11,12 +11,18 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from reach_env import REACH
 
 from policies.demos.dataset import Demonstrations
 from policies.evaluation.rollouts import Rollouts
 from policies.evaluation.specs import EnvSpec
-from policies.learning.actor_critic import extract_actor, load_actor
+from policies.learning.actor_critic import (
+    GuardedPolicy,
+    extract_actor,
+    load_actor,
+    policy_kwargs,
+)
 from policies.learning.clone import CloneConfig, clone
 from policies.learning.guard import CHECKPOINT, Guard, MeasureConfig
 from policies.learning.guarded import GuardConfig, GuardedPPO
@@ -297,3 +303,27 @@ def test_two_worker_processes_step_and_a_dead_one_is_reported(
             replace(config, workers=1),
             evaluation_env=REACH,
         )
+
+
+def test_a_critic_that_sees_more_leaves_the_actor_as_it_is(
+    cloned: PolicyNetwork, reach_demos: Demonstrations
+) -> None:
+    network = cloned
+    n = network.observation_size
+    kwargs = policy_kwargs(network, (16, 16), -2.0)
+    wide = spaces.Box(-np.inf, np.inf, (n + 3,), np.float32)
+    policy = GuardedPolicy(
+        wide, spaces.Box(-1, 1, (network.action_size,), np.float32), lambda _: 1e-3, **kwargs
+    )
+    load_actor(policy, network)
+    x = torch.from_numpy(reach_demos.observation[:20])
+    more = torch.randn(20, 3)
+    seen = torch.cat([x, more], dim=1)
+    mean = policy.get_distribution(seen).distribution.mean
+    assert torch.allclose(mean, network.raw(x), atol=1e-6)
+    assert torch.allclose(mean, policy.get_distribution(seen.flip(0)).distribution.mean.flip(0))
+    other = torch.cat([x, more + 1.0], dim=1)
+    assert torch.equal(mean, policy.get_distribution(other).distribution.mean)
+    assert not torch.allclose(policy.predict_values(seen), policy.predict_values(other))
+    kept = extract_actor(policy, network)
+    assert torch.allclose(kept.raw(x), network.raw(x), atol=1e-6)

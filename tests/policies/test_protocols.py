@@ -42,13 +42,13 @@ def station():
 
 @pytest.fixture
 def with_policy(station):
-    old = station.picker.policy
+    old = station.policy
 
     def put(policy):
-        station.picker.policy = policy
+        station.policy = policy
 
     yield put
-    station.picker.policy = old
+    station.policy = old
 
 
 class Attempts:

@@ -17,8 +17,9 @@ import pytest
 
 from envs.expert import expert_for
 from policies.demos.dataset import load_demonstrations
+from policies.demos.describe import describe_env
 from policies.demos.devices import FAST, SLOW, Command, Gamepad, KeyFile, Terminal, command_of
-from policies.demos.record import RecordResult, describe_env
+from policies.demos.record import RecordResult
 from policies.demos.teleop import Person, View, teleoperate
 from policies.demos.writer import DemoWriter
 from policies.evaluation.rollouts import episode_seeds

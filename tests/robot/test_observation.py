@@ -12,8 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot.geometry import grasp_rotation, quat_from_axis_angle
-from robot.observation import OBSERVATION, SIZE, Target, names, observe, part
-from robot.types import GraspCandidate, GripperState, ObjectState, Pose
+from robot.observation import (
+    OBSERVATION,
+    OLD_S,
+    PATCH_LIMIT_M,
+    PATCH_SHAPE,
+    PATCH_STEP_M,
+    SIZE,
+    Target,
+    names,
+    observe,
+    part,
+    patch,
+)
+from robot.types import GraspCandidate, GripperState, HeightMap, ObjectState, Pose
 
 Z = np.array([0.0, 0.0, 1.0])
 
@@ -139,7 +151,7 @@ def test_every_part_stands_where_its_name_says():
     # The object's x axis at +0.25 in the world is at -0.25 in the grasp's axes; it is doubled.
     assert value("object_yaw") == pytest.approx([math.cos(0.5), -math.sin(0.5)])
     assert value("object_confidence") == pytest.approx([0.8])
-    assert value("object_age") == pytest.approx([1.5])
+    assert value("object_age") == pytest.approx([OLD_S])  # 1.5 s, and nobody watches
 
 
 @given(number(-1.5, 1.5))
@@ -182,3 +194,38 @@ def test_a_target_that_keeps_its_place_is_observed_from_there():
         Target.make(turned, obj), position_m=kept.position_m, rotation=kept.rotation
     )
     np.testing.assert_array_equal(moved.constant[19:], kept.constant[19:])
+
+
+def test_the_patch_shows_the_heights_in_the_grasps_own_axes():
+    """A tilted plane: the height of each point follows from where it lies."""
+    step, slope = 0.002, np.array([0.3, -0.2])
+    cells = np.stack(np.meshgrid(np.arange(160), np.arange(160), indexing="ij"), axis=-1)
+    origin = np.array([0.34, -0.16])
+    heights = (0.03 + cells * step @ slope).astype(np.float32)
+    grid = HeightMap(origin, step, heights, np.ones((160, 160), bool), 0.0)
+    for yaw in (0.0, 0.7, -2.0):
+        pose = candidate((0.5, 0.0, 0.04), yaw).X_world_grasp
+        seen = patch(grid, candidate((0.5, 0.0, 0.04), yaw))
+        assert seen.shape == PATCH_SHAPE and seen.dtype == np.float32
+        for i, j in ((0, 0), (5, 9), (10, 3), (2, 18)):
+            x, y = (i - 5) * PATCH_STEP_M, (j - 9) * PATCH_STEP_M
+            at = pose.position_m + pose.rotation @ np.array([x, y, 0.0])
+            expected = 0.03 + (at[:2] - origin) @ slope - 0.04
+            assert seen[i, j] == pytest.approx(expected, abs=0.6 * step)
+
+
+def test_outside_the_map_the_patch_is_table():
+    grid = HeightMap(
+        np.array([2.0, 2.0]), 0.01, np.full((3, 3), 0.1, np.float32), np.ones((3, 3), bool), 0.0
+    )
+    assert np.allclose(patch(grid, candidate((0.5, 0.0, 0.04), 0.3)), -0.04)
+    assert np.allclose(patch(grid, candidate((0.5, 0.0, 0.2), 0.3)), -PATCH_LIMIT_M)
+
+
+def test_the_age_of_an_object_that_nobody_watches_says_nothing():
+    target = Target.make(candidate((0.5, 0.0, 0.04), 0.0), thing((0.5, 0.0, 0.02), 0.0))
+    grip, still = GripperState(0.05, 0.0), np.zeros(5, np.float32)
+    seen_s = target.obj.stamp_s
+    for passed_s, told_s in ((0.3, 0.3), (5.0, OLD_S), (50.0, OLD_S)):
+        out = observe(np.eye(4), np.zeros(6), grip, still, target, seen_s + passed_s)
+        assert out[part("object_age")] == pytest.approx([told_s])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,15 +18,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "policies"))
 from classic_envs import PendulumExpert  # noqa: F401 (registers the small environments)
 
 from configs.load import find, load
+from perception.session import open_session
 from policies.bundle.format import Bundle
 from policies.bundle.manifest import BundleError
 from policies.bundle.verify import verify_bundle
 from policies.demos.dataset import load_demonstrations
-from policies.demos.record import RecordConfig, describe_env, record
+from policies.demos.describe import describe_env
+from policies.demos.record import RecordConfig, record
 from policies.edge.metadata import PolicyMetadata
-from policies.edge.runtime import EdgePolicy, open_session
+from policies.edge.runtime import EdgePolicy
 from policies.evaluation.returns import bundle_actor, trained_actor
 from policies.evaluation.specs import ActorSpec, EnvSpec
+from policies.learning.chunking import ChunkingNetwork, load_network
 from robot.errors import ConfigError, SteadyhandError
 from steadyhand import demos, evaluate, export, train
 from steadyhand.own_env import EnvTrainingConfig, _hold_int8, stages
@@ -43,6 +48,12 @@ TINY = [
     "ppo.measure.evaluation_episodes=6",
     "ppo.measure.final_episodes=8",
 ]
+ROOT = Path(__file__).parents[2]
+#: What `pip install '.[train]'` brings and `pip install .` does not.
+TRAIN_EXTRA = {
+    "alembic", "faster_coco_eval", "h5py", "mlflow", "onnx", "onnxscript", "pyarrow",
+    "sqlalchemy", "stable_baselines3", "tensorboard", "torch", "torchvision",
+}  # fmt: skip
 GOAL = "Test/Goal-v0"
 IMPORTS = ["classic_envs"]
 
@@ -213,3 +224,77 @@ def test_a_clone_of_the_pendulum_expert_swings_up(tmp_path: Path) -> None:
     proof = Bundle.load(tmp_path / "bundle").card["proof"]
     assert proof["int8"]["mean_return"] > -250
     assert abs(proof["int8_minus_fp32"]["return"]["difference"]) < 10
+
+
+def test_a_bundle_is_measured_without_what_learns(goal_bundle: Path) -> None:
+    """In a fresh interpreter without the train extra, from the environment to the figures."""
+    program = (
+        "import sys\n"
+        "class Absent:\n"
+        f"    extra = {sorted(TRAIN_EXTRA)!r}\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in self.extra:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from steadyhand.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    call = ["evaluate", "policy", "--env", GOAL, "--import", "classic_envs", "--episodes", "3"]
+    call += ["--workers", "0", "--json"]
+    places = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "policies")])
+
+    def measured(*subject: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program, *call, *subject],
+            env={**os.environ, "PYTHONPATH": places},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    done = measured("--bundle", str(goal_bundle))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["episodes"] == 3
+    # A network of a training does need torch, and says so.
+    done = measured("--policy", str(goal_bundle))
+    assert done.returncode == 2
+    assert "needs torch: pip install 'steadyhand[train]'" in " ".join(done.stderr.split())
+
+
+CHUNKS = [
+    "bc.clone.architecture=chunking",
+    "bc.clone.chunking.history=3",
+    "bc.clone.chunking.horizon=4",
+    "bc.clone.chunking.width=32",
+    "bc.clone.chunking.encoder_layers=1",
+    "bc.clone.chunking.feedforward=64",
+]
+
+
+def test_a_chunking_policy_goes_the_same_way(
+    goal_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cloned with cross-validation, exported, verified and measured; PPO says why not."""
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    settings = [*TINY, *CHUNKS, "bc.clone.epochs=15"]
+    given = {"env": GOAL, "import_": IMPORTS, "demos": goal_set, "workers": 0}
+    told = figures_of(capsys, lambda: train.bc(run, set_=settings, folds=2, json=True, **given))[
+        "folds"
+    ]
+    assert told["folds"] == 2 and told["loss_std"] > 0 and len(told["error_mean"]) == 2
+    assert isinstance(load_network(run / "bc" / "network.pt"), ChunkingNetwork)
+    export.export(run, bundle, stage="bc", episodes=10, workers=0)
+    assert [c.name for c in verify_bundle(bundle) if not c.ok] == []
+    where = {"import_": IMPORTS, "episodes": 10, "workers": 0, "json": True}
+    fp32 = figures_of(
+        capsys, lambda: evaluate.policy(GOAL, bundle=bundle, precision="fp32", **where)
+    )
+    own = figures_of(capsys, lambda: evaluate.policy(GOAL, policy=run, **where))
+    assert fp32["mean_return"] == pytest.approx(own["mean_return"], abs=1e-3)
+    assert own["success_rate"] > 0.5
+    with pytest.raises(ConfigError, match="ppo cannot begin from a chunking clone"):
+        train.ppo(tmp_path / "no", set_=settings, **given)
+    with pytest.raises(ConfigError, match="ppo cannot begin from a chunking clone"):
+        train.everything(tmp_path / "no", set_=CHUNKS)
+    assert not (tmp_path / "no").exists()

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -163,6 +164,31 @@ def test_compare_shows_what_differs_and_the_final_figures(trained, capsys):
     assert [row["run"] for row in listed] == [str(other), str(trained)]
     runs.compare([trained, other])
     assert "bc.clone.epochs" in capsys.readouterr().out
+
+
+def test_plot_draws_the_curves_of_a_run(trained, tmp_path, capsys):
+    out = tmp_path / "figures" / "score.svg"
+    runs.plot([f"a & b={trained}", str(trained)], out, reach=0.0, json=True)
+    told = json.loads(capsys.readouterr().out)
+    frames = sum(
+        s["frames"] for s in read_json(trained / "bc/round-1/result.json")["demonstrations"]
+    )
+    history = read_json(trained / "ppo" / "result.json")["history"]
+    assert told["a & b"]["steps_before"] == [frames]
+    assert told["a & b"]["reaches"] == [frames + history[0]["steps"]]
+    assert told["run"]["last"] == history[-1]["score"]
+    root = ElementTree.parse(out).getroot()
+    texts = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert any(str(t).startswith("a & b (Wilson") for t in texts)
+    means = [e for e in root.iter() if e.get("class") == "mean"]
+    assert len(means) == 2 and all(e.get("d").count("L") == len(history) - 1 for e in means)
+    for metric in ("bc/train_loss", "ppo/std"):
+        runs.plot([str(trained)], out, metric)
+        assert "nan" not in out.read_text()
+    with pytest.raises(SteadyhandError, match="ends in .svg"):
+        runs.plot([str(trained)], tmp_path / "score.png")
+    with pytest.raises(SteadyhandError, match="holds no run"):
+        runs.plot([str(tmp_path)], out)
 
 
 def test_what_is_no_run_is_said_so(tmp_path, trained):

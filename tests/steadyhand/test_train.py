@@ -15,6 +15,7 @@ from perception.scorer import OnnxGraspScorer
 from policies.bundle.contents import record_reference
 from policies.bundle.verify import verify_bundle
 from robot.errors import ConfigError, SteadyhandError
+from robot.observation import SIZE
 from steadyhand import train
 from steadyhand.packing import scorer_inputs
 from steadyhand.pipeline import Pipeline, TrainingConfig, seeded
@@ -112,7 +113,7 @@ def test_cloning_and_ppo_run_through_and_resume(tmp_path):
     pipeline = Pipeline(tmp_path / "run", config, said.append)
     pipeline.begin()
     network = pipeline.policy.improve()
-    assert (network.observation_size, network.action_size) == (31, 5)
+    assert (network.observation_size, network.action_size) == (SIZE, 5)
     assert any(line.startswith("ppo:") for line in said)
     said.clear()
     again = Pipeline(tmp_path / "run", config, said.append).policy.improve()

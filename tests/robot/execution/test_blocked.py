@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robot.errors import PathBlocked
 from robot.execution.grasp import GraspLoop
 from robot.execution.player import TICK_S, Player
+from robot.execution.states import PathBlocked
 from robot.kinematics import Kinematics
 from robot.limits import load_limits
 from robot.planning.collision import CollisionChecker

@@ -30,7 +30,7 @@ def grip(x=0.5, y=0.01, yaw=0.2):
 @given(metres, metres, angles, angles)
 def test_a_carried_candidate_keeps_its_place_on_the_object(dx, dy, yaw, turn):
     then, now = thing(yaw=yaw), thing(0.5 + dx, dy, yaw + turn, stamp_s=0.4)
-    moved = carried(grip(), then, now)
+    moved, half = carried(grip(), then, now)
     assert moved.stamp_s == 0.4
     before = then.X_world_obj.inverse() @ grip().X_world_grasp
     after = now.X_world_obj.inverse() @ moved.X_world_grasp
@@ -38,6 +38,7 @@ def test_a_carried_candidate_keeps_its_place_on_the_object(dx, dy, yaw, turn):
     # Half a turn of the hand is the same grip: the closing line is what stays.
     along = before.rotation[:, 1] @ after.rotation[:, 1]
     assert abs(along) == pytest.approx(1.0, abs=1e-9)
+    assert half == (along < 0)
     turned = yaw_between(grip().X_world_grasp.rotation, moved.X_world_grasp.rotation)
     assert abs(turned) <= math.pi / 2 + 1e-6
     np.testing.assert_allclose(moved.X_world_grasp.rotation[:, 2], [0, 0, -1], atol=1e-9)
@@ -48,7 +49,7 @@ def test_what_is_round_turns_no_hand(turn):
     then, now = (thing(yaw=a, class_name="ball", size=(0.05, 0.05, 0.05)) for a in (0.0, turn))
     assert is_round(then)
     np.testing.assert_allclose(
-        carried(grip(), then, now).X_world_grasp.matrix, grip().X_world_grasp.matrix, atol=1e-12
+        carried(grip(), then, now)[0].X_world_grasp.matrix, grip().X_world_grasp.matrix, atol=1e-12
     )
     assert not is_round(thing(class_name="cylinder"))  # it lies
 

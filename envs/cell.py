@@ -1,0 +1,246 @@
+"""The controller's process over a simulated arm: world, monitors, nodes and their fixed rate."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from configs.load import bounded
+from envs.clock import SimClock
+from envs.exposure import Snapshot
+from envs.objects import ObjectModel
+from envs.panda import SimPanda
+from envs.physics import PhysicsConfig, apply_physics
+from envs.scene import DropConfig, drop
+from envs.world import World
+from perception.watch import WatchConfig
+from robot.execution.acting import Acting
+from robot.execution.grasp import GraspLoop
+from robot.execution.guard import MotionGuard
+from robot.execution.player import Player
+from robot.interface import Clock
+from robot.limits import RobotLimits
+from robot.loop import messages
+from robot.loop.bus import Bus
+from robot.loop.clock import PacedClock
+from robot.loop.control import ControllerNode, GripperNode, SafetyNode
+from robot.loop.executor import Executor, be_urgent
+from robot.loop.meter import Meter
+from robot.loop.publisher import PHASE, PublisherConfig
+from robot.loop.remote import RemotePolicy, RemoteWatch
+from robot.loop.statelog import StateLog
+from robot.loop.timing import timing_message
+from robot.loop.topics import EPISODE, READY, STOP, TIMING
+from robot.safety.supervisor import Supervisor
+
+Pace = Literal["real", "sim", "scaled"]
+_SWITCH_S = 2e-4
+
+
+@dataclass(frozen=True)
+class LoopRates:
+    """How often each part of the loop runs, Hz; the controller's is that of everything else's tick.
+
+    Attributes:
+        controller_hz: judging and sending commands; also of e-stops coming in.
+        camera_hz: of simulated images; a divisor of the controller's.
+        gripper_hz: of the fingers' feedback.
+        state_hz: of joint states, commands and poses on their topics.
+        diagnostics_hz: of the loop's own figures.
+    """
+
+    controller_hz: float = bounded(240.0, 240.0, 240.0)
+    camera_hz: float = bounded(5.0, 0.5, 60.0)
+    gripper_hz: float = bounded(60.0, 1.0, 240.0)
+    state_hz: float = bounded(60.0, 1.0, 240.0)
+    diagnostics_hz: float = bounded(1.0, 0.1, 10.0)
+
+
+class Cell:
+    """A simulated Panda and its controller, driven by messages.
+
+    Args:
+        bus: of the process.
+        models: objects that may be asked for, by index.
+        physics: of the world.
+        limits: of the arm.
+        pace: of the clock.
+        speed: with the scaled pace, simulated seconds in one of the wall's.
+        rates: see :class:`LoopRates`.
+        watches: whether the object is seen anew while the policy acts.
+        drops: how objects come to lie on the table.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        models: Sequence[ObjectModel],
+        physics: PhysicsConfig,
+        limits: RobotLimits,
+        pace: Pace,
+        speed: float = 1.0,
+        rates: LoopRates | None = None,
+        watches: bool = True,
+        drops: DropConfig | None = None,
+    ) -> None:
+        self.bus, self.models, self.physics = bus, models, physics
+        self.drops = drops or DropConfig()
+        self.rates = rates or LoopRates()
+        self.lockstep = pace == "sim"
+        self.world = World()
+        self.arm = SimPanda(self.world, limits)
+        loop = GraspLoop.make(limits)
+        inner = SimClock(self.world)
+        self.paced = None if self.lockstep else PacedClock(inner, speed)
+        clock: Clock = self.paced or inner
+        log = StateLog(bus, loop.kinematics, PublisherConfig(state_rate_hz=self.rates.state_hz))
+        self.player = Player(
+            self.arm, clock, Supervisor(limits, loop.kinematics), loop, log, MotionGuard(loop)
+        )
+        self.clock = clock
+        self.policy = RemotePolicy(bus, clock.now_s, self.lockstep)
+        self.watch = RemoteWatch(bus, WatchConfig().latency_s, self.lockstep)
+        acting = Acting(self.player, self.policy, self.watch if watches else None, squeeze=True)
+        self._snapshot = Snapshot(self.world, bus)
+        self._inbox = bus.subscribe([EPISODE, STOP])
+        self.safety = SafetyNode(self.player, bus)
+        self.gripper = GripperNode(self.player, bus, self.rates.gripper_hz)
+        idle = self._idle if self.lockstep else None
+        self.controller = ControllerNode(
+            self.player, acting, bus, self.gripper, idle, threaded=not self.lockstep
+        )
+        self.executor = Executor(
+            self,
+            self.rates.controller_hz,
+            [
+                _Step("messages", self.rates.controller_hz, self._take),
+                self.safety,
+                self.controller,
+                self.gripper,
+                _Step("cameras", self.rates.camera_hz, self._expose),
+                _Step("diagnostics", self.rates.diagnostics_hz, self._diagnose),
+            ],
+        )
+        self.urgent = False
+        self._begun, self._put_away = False, 0
+
+    def run(self) -> None:
+        """Until told to stop."""
+        self._warm_up()
+        if not self.lockstep:
+            sys.setswitchinterval(_SWITCH_S)
+            self.urgent = be_urgent()
+        self.bus.publish(READY, messages.string("control"), self.clock.now_s())
+        if self.paced is not None:
+            self.paced.restart()
+        self.executor.run()
+        self._diagnose(self.clock.now_s())
+        self.bus.settle()
+        self.world.close()
+
+    # A beat of the executor ---------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Until the next tick is due: the world steps, the robot is read."""
+        self.player.advance()
+
+    def late_s(self) -> float:
+        """How late that was, s of the wall."""
+        return 0.0 if self.paced is None else self.paced.late_s
+
+    def now_s(self) -> float:
+        """The loop's clock."""
+        return self.clock.now_s()
+
+    # Steps --------------------------------------------------------------------------------------
+
+    def _take(self, now_s: float) -> None:
+        if not self.lockstep:
+            self.bus.pump()
+        self._answer(now_s)
+
+    def _answer(self, now_s: float) -> None:
+        while (packet := self._inbox.get()) is not None:
+            if packet.topic == STOP:
+                self.executor.stopped = True
+            else:
+                self._begin(json.loads(packet.message.data))
+        if "planning" in self.bus.gone:
+            self.player.robot.stop()
+            self.executor.stopped = True
+
+    def _idle(self) -> bool:
+        """Simulated time stands still until there is something to do."""
+        self.executor.meter.pause()
+        self.bus.pump(0.5)
+        now_s = self.clock.now_s()
+        for part in (self.safety, self.gripper):
+            part.answer(now_s)
+        self._answer(now_s)
+        return not self.executor.stopped
+
+    def _begin(self, wanted: dict[str, Any]) -> None:
+        """A new table. Time goes on; the arm is at home."""
+        now_s, seed = self.clock.now_s(), int(wanted["seed"])
+        self._put_away += self._in_tray()
+        rng = np.random.default_rng(seed)
+        self.world.reset()
+        self.arm.configure(0, self.physics.gripper_force_n)
+        self.arm.reset()
+        chosen = [self.models[int(i)] for i in wanted["models"]]
+        drop(self.world, chosen, self.drops, rng)
+        apply_physics(self.physics, self.world, self.arm, rng)
+        self.arm.reset()
+        self.world.set_time(now_s)
+        self.player.sync()
+        self.player.open(self.player.loop.limits.gripper.max_opening_m)
+        if not self._begun:  # what the start of other processes did to the loop is no part of it
+            self._begun = True
+            self.executor.meter = Meter(1.0 / self.rates.controller_hz)
+        self.executor.meter.pause()
+        if self.paced is not None:
+            self.paced.restart()
+        self.bus.publish(READY, messages.string("episode"), now_s)
+
+    def _in_tray(self) -> int:
+        return sum(self.world.in_tray(body) for body in self.world.bodies)
+
+    def _expose(self, now_s: float) -> None:
+        if self.lockstep:  # at most one moment's images are under way
+            self.watch.keep_up(now_s)
+        self._snapshot.send(self.player.state, now_s)
+        self.watch.exposed(now_s)
+
+    def _diagnose(self, now_s: float) -> None:
+        figures = {
+            **self.executor.meter.told(),
+            "image_to_command": self.watch.latency.told(),
+            "images_used": self.watch.latency.count,
+            "policy_round_trip": self.policy.round_trip.told(),
+            "slipped_s": 0.0 if self.paced is None else self.paced.slipped_s,
+            "urgent": self.urgent,
+            "lost": sum(link.lost for link in self.bus.links.values()),
+            "put_away": self._put_away + self._in_tray(),
+            "sim_s": now_s,
+        }
+        level = 2 if self.player.supervisor.halted else 0
+        self.bus.publish(TIMING, timing_message("control", figures, now_s, level), now_s)
+
+    def _warm_up(self) -> None:
+        """The first message of a type costs tens of milliseconds: not within the loop."""
+        self.player.command(self.player.q_sent, 0.0 * self.player.q_sent)
+        self.gripper.step(0.0)
+        self._diagnose(0.0)
+        self.bus.publish(PHASE, messages.string("idle"), 0.0)
+
+
+@dataclass
+class _Step:
+    name: str
+    rate_hz: float
+    step: Any

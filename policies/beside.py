@@ -1,0 +1,376 @@
+"""A bundle beside a robot: starts the loop's processes, plans, records, and tells how it goes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from envs.objects import SETS, object_set
+from envs.world import TRAY
+from perception.scorer import OnnxGraspScorer
+from policies.beside_parts import PLANNING, TO_PARTS, LoopSetup, parts_of
+from policies.bundle.format import Bundle
+from robot.errors import SafetyError, SteadyhandError
+from robot.execution.grasp import GraspLoop
+from robot.execution.machine import MachineConfig, PickMachine
+from robot.execution.pick import PickConfig, Picker
+from robot.execution.states import PickFeedback
+from robot.limits import load_limits
+from robot.loop import messages
+from robot.loop.actions import uuid_message
+from robot.loop.bus import Bus
+from robot.loop.log import RunLog
+from robot.loop.logbook import Logbook
+from robot.loop.mailbox import Mailbox, Packet
+from robot.loop.process import FAILED, Processes
+from robot.loop.publisher import DIAGNOSTICS, EVENTS, PHASE, PublisherConfig
+from robot.loop.recorder import Recorder
+from robot.loop.remote import RemoteArm, RemotePerception
+from robot.loop.timing import figures_of
+from robot.loop.topics import EPISODE, ESTOP, PICK_ACTION, READY, STOP, TIMING, feedback_topic
+from robot.loop.typestore import message_class
+from robot.loop.window import Window
+from robot.types import PickResult
+
+_START_S = 180.0
+_UNRECORDED = frozenset((STOP, READY))
+
+
+class Bridging(Protocol):
+    """What lets packets out of the loop."""
+
+    def show(self, packet: Packet) -> None:
+        """Take a packet; never waits."""
+
+    def close(self) -> None:
+        """End."""
+
+
+class TimeUp(Exception):
+    """The run has lasted as long as it should."""
+
+
+class LoopStopped(SteadyhandError):
+    """A process of the loop is gone, or somebody asked for the end."""
+
+
+@dataclass
+class Standing:
+    """How the loop stands; written by one thread, read by whoever shows it.
+
+    Attributes:
+        figures: newest figures by process.
+        phase: what the arm is about.
+        feedback: where the pick stands.
+        picks: results so far.
+        messages: received so far, by topic.
+        verdict: the newest verdict's level and reason.
+    """
+
+    figures: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    phase: str = "starting"
+    feedback: PickFeedback | None = None
+    picks: list[PickResult] = field(default_factory=list)
+    messages: dict[str, int] = field(default_factory=dict)
+    verdict: tuple[int, str] = (0, "")
+    events: list[str] = field(default_factory=list)
+
+
+class _PlanLog(RunLog):
+    """Planning's own messages; what perception found it tells itself."""
+
+    def look(self, *args: Any, **kwargs: Any) -> None:
+        """Told already."""
+
+
+class Beside:
+    """The planning process: a context manager around all the others.
+
+    Args:
+        setup: what runs.
+        recording: file of the recording.
+        facts: go into it first.
+    """
+
+    def __init__(
+        self,
+        setup: LoopSetup,
+        recording: Path,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        bundle = Bundle.load(setup.bundle)
+        self.setup = setup
+        self.limits = load_limits(bundle.limits_path)
+        self.models = object_set(setup.objects)
+        self.standing = Standing()
+        self.bus = Bus(PLANNING)
+        timed = {TIMING} if setup.lockstep else set()
+        self.recorder = Recorder(recording, metadata={**(facts or {}), **_described(setup)})
+        unrecorded = _UNRECORDED | timed
+        self._book = Logbook(self.recorder, unrecorded.__contains__)
+        self.bus.tap(self._book.take)
+        self.bus.tap(self._note)
+        self._window = Window()
+        self.bus.tap(self._window.show)
+        self._bridge: Bridging | None = None
+        self._asked = Mailbox()
+        self._ready = self.bus.subscribe([READY])
+        self._came = threading.Event()
+        self._ended = threading.Event()
+        self._failure = ""
+        self._until_s: float | None = None
+        self.processes = Processes(self.bus, parts_of(setup), TO_PARTS)
+        self._hub = threading.Thread(target=self._pump, name="hub", daemon=True)
+        self._hub.start()
+        loop = GraspLoop.make(self.limits)
+        self.arm = RemoteArm(self.bus, loop, self.wait)
+        self.arm.on_phase = self._tell_phase
+        scorer = bundle.model("scorer") if bundle.has("scorer") else None
+        try:
+            for _ in parts_of(setup):
+                self._await_ready()
+        except BaseException:
+            self.close()
+            raise
+        self.picker = Picker(
+            self.limits,
+            self.arm,
+            loop,
+            RemotePerception(self.arm, self.bus, 1.0 / setup.rates.camera_hz),
+            self.arm,
+            config=PickConfig(tray=TRAY),
+            scorer=None if scorer is None else OnnxGraspScorer(scorer),
+            log=_PlanLog(_Sink(self.bus), PublisherConfig(images="none")),
+            seed=setup.seed,
+        )
+        self.machine = PickMachine(self.picker, MachineConfig(), self._tell)
+        self._tables = 0
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, duration_s: float | None = None, picks: int | None = None) -> dict[str, Any]:
+        """Pick from one table after the other.
+
+        Args:
+            duration_s: on the loop's clock. In simulated time a pick that has begun is finished.
+            picks: end after so many.
+
+        Returns:
+            Picks, tables, and the loop's own figures.
+
+        Raises:
+            LoopStopped: a process is gone.
+        """
+        stopped = ""
+        start_s: float | None = None
+        try:
+            while True:
+                self._new_table()
+                if start_s is None:
+                    start_s = self.arm.now_s()
+                    if duration_s is not None and not self.setup.lockstep:
+                        self._until_s = start_s + duration_s
+                if self._clear(start_s, duration_s, picks):
+                    break
+        except TimeUp:
+            pass
+        except SafetyError as error:
+            stopped = str(error)
+            self._say(stopped)
+        self._until_s = None
+        lasted_s = self.arm.now_s() - (start_s or 0.0)
+        self.close()
+        return self._result(lasted_s, stopped)
+
+    def connect(self, bridge: Bridging) -> None:
+        """Let a bridge see every packet; it ends with the loop."""
+        self._bridge = bridge
+        self.bus.tap(bridge.show)
+
+    def take(self, packet: Packet) -> None:
+        """What came in from outside: targets and emergency stops."""
+        if packet.topic == ESTOP:
+            self.estop(packet.message.data or "asked for from outside")
+        else:
+            self._asked.put(packet)
+
+    def estop(self, reason: str) -> None:
+        """Halt the arm at its next period; it stays halted."""
+        self.bus.publish(ESTOP, messages.string(reason), self.arm.now_s())
+
+    def close(self) -> None:
+        """End all processes and the recording; more than once is fine."""
+        if self._ended.is_set():
+            return
+        self.processes.stop()
+        self._ended.set()
+        self._hub.join(5.0)
+        if self._bridge is not None:
+            self._bridge.close()
+        self._window.close()
+        self._book.close()
+
+    def wait(self) -> None:
+        """Until something came, or a little while has passed.
+
+        Raises:
+            TimeUp: the run's time is over.
+            LoopStopped: a process has ended.
+        """
+        self._came.wait(0.05)
+        self._came.clear()
+        if self._failure or self.processes.dead:
+            dead = ", ".join(self.processes.dead)
+            raise LoopStopped(self._failure or f"loop: the process {dead} has ended")
+        if self._until_s is not None and self.arm.now_s() >= self._until_s:
+            self._until_s = None
+            raise TimeUp
+
+    # Parts ------------------------------------------------------------------------------------
+
+    def _new_table(self) -> None:
+        rng = np.random.default_rng((self.setup.seed, self._tables))
+        self._tables += 1
+        count, n = self.setup.n_objects, len(self.models)
+        own = self.setup.objects not in SETS
+        chosen = [i % n for i in range(count)] if own else rng.integers(n, size=count).tolist()
+        seed = int(rng.integers(2**31))
+        told = {"seed": seed, "models": chosen}
+        self.bus.publish(EPISODE, messages.string(json.dumps(told)), self.arm.now_s())
+        self._await_ready()
+        self.arm.sync()
+        self.picker.begin_episode(seed)
+
+    def _clear(self, start_s: float, duration_s: float | None, picks: int | None) -> bool:
+        """Pick from this table until nothing is found on it; True at the run's end."""
+        standing, in_a_row = self.standing, 0
+        while in_a_row < 2:
+            self._aim()
+            result = self.machine.pick()
+            if result.category == "no_candidate":
+                return False
+            standing.picks.append(result)
+            if self.picker.log is not None:
+                self.picker.log.pick(result, "", self.arm.now_s())
+            in_a_row = 0 if result.success else in_a_row + 1
+            if picks is not None and len(standing.picks) >= picks:
+                return True
+            if duration_s is not None and self.arm.now_s() - start_s >= duration_s:
+                return True
+        return False
+
+    def _aim(self) -> None:
+        """The newest target that was asked for decides which object is next."""
+        self.picker.target_m = None
+        while (packet := self._asked.get()) is not None:
+            at = packet.message.pose.position
+            self.picker.target_m = np.array([at.x, at.y])
+            self._say(f"asked for what is at ({at.x:.3f}, {at.y:.3f}) m")
+
+    def _await_ready(self) -> None:
+        end_s = time.monotonic() + _START_S
+        while self._ready.get() is None:
+            self.wait()
+            if time.monotonic() > end_s:
+                raise LoopStopped(f"loop: a process did not start within {_START_S:g} s")
+
+    def _result(self, lasted_s: float, stopped: str) -> dict[str, Any]:
+        picks = self.standing.picks
+        figures = dict(self.standing.figures)
+        control = dict(figures.get("control", {}))
+        return {
+            "picks": len(picks),
+            "successes": sum(p.success for p in picks),
+            "put_away": int(control.pop("put_away", 0)),
+            "tables": self._tables,
+            "loop_s": round(lasted_s, 3),
+            "troubles": {k.value: v for k, v in self.machine.troubles.items()},
+            "failures": [p.category for p in picks if not p.success],
+            "control": control,
+            "machine": dict(figures.get("machine", {})),
+            "recording": str(self.recorder.path),
+            "recorded_messages": self.recorder.messages,
+            "recording_failed": self.recorder.failed,
+            "stopped": stopped or None,
+        }
+
+    # Messages ---------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        while not self._ended.is_set():
+            if self.bus.pump(0.1):
+                self._came.set()
+            self._window.admit()
+            self._book.write()
+
+    def _note(self, packet: Packet) -> None:
+        standing = self.standing
+        standing.messages[packet.topic] = standing.messages.get(packet.topic, 0) + 1
+        if packet.topic == TIMING:
+            standing.figures.update(figures_of(packet.message))
+        elif packet.topic == PHASE:
+            standing.phase = packet.message.data
+        elif packet.topic == DIAGNOSTICS:
+            status = packet.message.status[0]
+            standing.verdict = int(status.level), status.message
+        elif packet.topic == EVENTS:
+            text = packet.message.data
+            standing.events.append(text)
+            if text.startswith(FAILED):
+                self._failure = text.removeprefix(FAILED)
+
+    def _tell(self, feedback: PickFeedback) -> None:
+        self.standing.feedback = feedback
+        kind = message_class("steadyhand_msgs/action/Pick_FeedbackMessage")
+        part = message_class("steadyhand_msgs/action/Pick_Feedback")
+        trouble = "" if feedback.trouble is None else feedback.trouble.value
+        message = kind(
+            uuid_message(len(self.standing.picks) + 1),
+            part(
+                feedback.state.value,
+                float(feedback.since_s),
+                int(feedback.attempt),
+                trouble,
+                feedback.recovery,
+            ),
+        )
+        self.bus.publish(feedback_topic(PICK_ACTION), message, self.arm.now_s())
+
+    def _tell_phase(self, name: str) -> None:
+        if name != self.standing.phase:
+            self.bus.publish(PHASE, messages.string(name), self.arm.now_s())
+
+    def _say(self, text: str) -> None:
+        self.bus.publish(EVENTS, messages.string(text), self.arm.now_s())
+
+
+class _Sink:
+    """Planning's log writes onto the bus."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    def write(self, topic: str, message: Any, stamp_s: float) -> None:
+        self._bus.publish(topic, message, stamp_s)
+
+    def fail(self, reason: str) -> None:
+        self._bus.publish(EVENTS, messages.string(f"planning's log: {reason}"), 0.0)
+
+
+def _described(setup: LoopSetup) -> dict[str, str]:
+    """The setup as a recording's metadata, from which a replay makes the same nodes."""
+    plain = {k: v for k, v in asdict(setup).items() if k not in ("bundle", "rates", "drop")}
+    digest = hashlib.sha256(Bundle.load(setup.bundle).manifest.to_bytes()).hexdigest()
+    return {"loop": json.dumps(plain, sort_keys=True), "bundle_digest": digest}

@@ -1,0 +1,1 @@
+"""ROS 2 on the wire without ROS: the same messages over DDS (extra ``ros2``)."""

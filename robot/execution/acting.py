@@ -1,0 +1,175 @@
+"""The policy's part of a pick, as one motion: whoever has a pace of their own can drive it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.errors import SafetyError
+from robot.execution.grasp import TICKS, GraspLoop, Outcome
+from robot.execution.player import Motion, Player
+from robot.execution.states import PartStates, PickState
+from robot.interface import Policy, Watch
+from robot.types import GraspCandidate, Look, ObjectState
+
+T = TypeVar("T")
+
+
+class Asked(Protocol):
+    """A policy that may take its time, such as one in a process of its own."""
+
+    def reset(self) -> None:
+        """Forget the previous episode."""
+
+    def ask(self, observation: NDArray[np.float32]) -> None:
+        """Begin to work on an observation."""
+
+    def answer(self) -> NDArray[np.float32] | None:
+        """The action, once; None while there is none yet."""
+
+
+class AtOnce:
+    """A ``Policy`` that answers as soon as it is asked."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._action: NDArray[np.float32] | None = None
+
+    def reset(self) -> None:
+        """Forget the previous episode."""
+        self._policy.reset()
+
+    def ask(self, observation: NDArray[np.float32]) -> None:
+        """Work it out now."""
+        self._action = self._policy.act(observation)
+
+    def answer(self) -> NDArray[np.float32] | None:
+        """The action, once."""
+        action, self._action = self._action, None
+        return action
+
+
+@dataclass(frozen=True)
+class Acted:
+    """How the policy's part ended, and where its target was in the end.
+
+    Attributes:
+        trouble: the state in which it took too long, or None.
+    """
+
+    outcome: Outcome
+    candidate: GraspCandidate
+    obj: ObjectState | None
+    trouble: PickState | None = None
+
+
+class Acting:
+    """Lets a policy act through a player.
+
+    Args:
+        player: sends the ticks.
+        policy: is asked at every twelfth.
+        watch: sees the object anew meanwhile; without one the look has to do.
+        squeeze: press harder when what is held begins to slip.
+        patience_ticks: without an action for so long the arm stops (24 ticks are 0.1 s).
+    """
+
+    def __init__(
+        self,
+        player: Player,
+        policy: Asked,
+        watch: Watch | None = None,
+        squeeze: bool = False,
+        patience_ticks: int = 24,
+    ) -> None:
+        self.player = player
+        self.policy = policy
+        self.watch = watch
+        self.squeeze = squeeze
+        self.patience_ticks = patience_ticks
+        self.states = PartStates()
+
+    def act(self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None) -> Acted:
+        """The whole part, at the player's pace."""
+        return self.player.run(self.motion(candidate, obj, look))
+
+    def motion(
+        self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None
+    ) -> Motion[Acted]:
+        """From the pre-grasp until the outcome is known and the arm has come to rest.
+
+        Raises:
+            SafetyError: the policy refused, or was silent for too long; the robot was stopped.
+        """
+        player, loop, policy = self.player, self.player.loop, self.policy
+        player.phase = "grasp"
+        self._begin(candidate, obj, look)
+        watch = self.watch if obj is not None else None
+        waiting, silent = False, 0
+        while True:
+            joints, now = player.state.joints, player.clock.now_s()
+            if watch is not None and (seen := watch.read(now)) is not None:
+                loop.track(seen)
+            observation = loop.observe(joints.position_rad, joints.velocity_rad_s, now)
+            outcome = loop.outcome(now)
+            trouble = self.states.update(loop, now)
+            if outcome is Outcome.RUNNING and trouble is not None:
+                outcome = Outcome.TIMEOUT
+            if outcome is not Outcome.RUNNING:
+                yield from self._braking()
+                target = loop.target
+                return Acted(outcome, target.candidate, target.obj, trouble)
+            if not waiting:
+                self._or_stop(policy.ask, observation)
+                waiting, silent = True, 0
+            for _ in range(TICKS):
+                if waiting and (action := self._or_stop(policy.answer)) is not None:
+                    waiting = False
+                    player.command_gripper(loop.act(action))
+                    if player.log is not None:
+                        player.log.policy(observation, action)
+                silent += waiting
+                if silent >= self.patience_ticks:
+                    reason = f"policy: no action for {silent} ticks"
+                    player.stop(reason)
+                    raise SafetyError(reason)
+                if self.squeeze and loop.gripper_state.slip:
+                    player.press_harder()
+                yield from _tick(player, loop)
+
+    def _begin(self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None) -> None:
+        player, now = self.player, self.player.clock.now_s()
+        opening_m = player.state.gripper.opening_m
+        heights = None if look is None else look.height_map
+        player.loop.begin(candidate, obj, player.q_sent, opening_m, now, heights)
+        self.states.begin(now)
+        self.policy.reset()
+        if self.watch is not None and obj is not None and look is not None:
+            self.watch.begin(look, obj, now)
+
+    def _or_stop(self, call: Callable[..., T], *args: NDArray[np.float32]) -> T:
+        try:
+            return call(*args)
+        except SafetyError as error:
+            self.player.stop(str(error))
+            raise
+
+    def _braking(self) -> Motion[None]:
+        """Come to rest after the policy's last action, within the servo's acceleration."""
+        loop = self.player.loop
+        loop.brake()
+        for _ in range(120):
+            if not loop.moving:
+                return
+            yield from _tick(self.player, loop)
+
+
+def _tick(player: Player, loop: GraspLoop) -> Motion[None]:
+    q, qd = loop.references(1)
+    verdict = yield q[0], qd[0]
+    if verdict.level:
+        loop.servo.follow(player.q_sent)

@@ -1,0 +1,98 @@
+"""``steadyhand compress``: one recipe, or all of them side by side."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from robot.errors import SteadyhandError
+from steadyhand.console import CORES, ERR, Json, Workers, emit
+
+
+def compress(
+    run: Annotated[Path, typer.Argument(help="A run's folder: bc/ or ppo/, and demos/.")],
+    recipe: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer reads the annotation at run time)
+        typer.Option(
+            "--recipe", help="A YAML file, or a name in configs/compress; several with --sweep."
+        ),
+    ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Measure every recipe on the same episodes.")
+    ] = False,
+    stage: Annotated[
+        str, typer.Option(help="Which policy: ppo or bc; the newest if left out.")
+    ] = "",
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="Folder of the results; RUN/compress if left out."),
+    ] = None,
+    settings: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", help="Of the sweep: episodes=2000, physics=nominal, objects=test."),
+    ] = None,
+    workers: Workers = CORES,
+    json: Json = False,
+) -> None:
+    """Make a policy smaller: quantize, prune, factor, distill; --sweep draws the frontier."""
+    from configs.load import load
+    from policies.compression.sweep import SweepConfig
+    from policies.compression.sweep import sweep as run_sweep
+    from policies.compression.variant import compress as run_recipe
+    from policies.compression.variant import write_variant
+    from policies.demos.dataset import load_demonstrations
+    from policies.learning.network import PolicyNetwork
+
+    stages = [stage] if stage else ["ppo", "bc"]
+    weights = [w for name in stages if (w := run / name / "network.pt").is_file()]
+    if not weights:
+        raise SteadyhandError(f"{run}: holds no trained policy; run: steadyhand train bc")
+    if not recipe and not sweep:
+        raise SteadyhandError("compress: name a recipe with --recipe, or compare all with --sweep")
+    network, demos = PolicyNetwork.load(weights[0]), load_demonstrations(run / "demos")
+    folder = out or run / "compress"
+    origin = {"command": shlex.join(["steadyhand", *sys.argv[1:]]), "weights": str(weights[0])}
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        ERR.print(line, highlight=False)
+
+    if sweep:
+        config = load(SweepConfig, None, [f"workers={workers}", *(settings or [])])
+        found = run_sweep(network, demos, _recipes(recipe), folder, config, origin, say)
+        result: dict[str, Any] = {**found, "wall_s": round(time.monotonic() - began, 1)}
+        if not json:
+            typer.echo((folder / "frontier.md").read_text(encoding="utf-8"))
+            result = {k: result[k] for k in ("chosen", "bundle", "front", "refused", "wall_s")}
+        emit(result, json, str(folder))
+        return
+    for name, wanted in _recipes(recipe).items():
+        variant = run_recipe(network, demos, wanted, say)
+        bundle = write_variant(variant, demos, folder / name, wanted, origin)
+        emit(
+            {
+                "bundle": str(folder / name), "acts": variant.acts,
+                "bytes": len(variant.acting), "fp32_bytes": len(bundle.model("policy_fp32")),
+                "steps": variant.figures["steps"],
+                "int8_error": variant.figures["int8"]["action_error"],
+                "wall_s": round(time.monotonic() - began, 1),
+            },
+            json,
+            wanted.about or name,
+        )  # fmt: skip
+
+
+def _recipes(names: list[str] | None) -> dict[str, Any]:
+    from configs.load import find
+    from policies.compression.recipe import load_recipe
+
+    if not names:
+        shipped = Path(find("compress", "ptq")).parent
+        names = sorted(str(f) for f in shipped.glob("*.yaml"))
+    files = [Path(n) if n.endswith((".yaml", ".yml")) else find("compress", n) for n in names]
+    return {file.stem: load_recipe(file) for file in files}

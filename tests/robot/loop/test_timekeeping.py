@@ -1,0 +1,137 @@
+"""Clocks, meters and the fixed-rate executor."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robot.errors import ConfigError
+from robot.loop.clock import PacedClock, RealClock
+from robot.loop.executor import Executor
+from robot.loop.meter import Histogram, Meter
+from robot.loop.timing import figures_of, timing_message
+from robot.loop.typestore import decode, encode
+
+
+class Counting:
+    """A simulated clock that counts instead of stepping a world."""
+
+    def __init__(self) -> None:
+        self.time_s = 0.0
+
+    def now_s(self) -> float:
+        return self.time_s
+
+    def sleep_until(self, time_s: float) -> None:
+        self.time_s = max(self.time_s, time_s)
+
+
+class Ticking:
+    """A beat of simulated ticks."""
+
+    def __init__(self) -> None:
+        self.ticks = 0
+
+    def advance(self) -> None:
+        self.ticks += 1
+
+    def late_s(self) -> float:
+        return 0.0
+
+    def now_s(self) -> float:
+        return self.ticks / 240.0
+
+
+class Node:
+    def __init__(self, name: str, rate_hz: float, end: Executor | None = None) -> None:
+        self.name, self.rate_hz, self.at = name, rate_hz, []
+        self.end_after: tuple[Executor, int] | None = None
+
+    def step(self, now_s: float) -> None:
+        self.at.append(now_s)
+        if self.end_after and len(self.at) >= self.end_after[1]:
+            self.end_after[0].stopped = True
+
+
+@given(st.lists(st.floats(3e-6, 4.0), min_size=1, max_size=300), st.floats(0.0, 1.0))
+def test_a_quantile_is_right_within_a_bin(values, share):
+    histogram = Histogram()
+    for value in values:
+        histogram.add(value)
+    exact = float(np.quantile(values, share, method="inverted_cdf"))
+    assert exact * 0.999 <= histogram.quantile(share) <= exact * 1.11
+    assert histogram.max_s == max(values) and histogram.count == len(values)
+
+
+def test_nodes_run_at_their_own_rates():
+    beat = Ticking()
+    fast, policy, camera = Node("c", 240.0), Node("p", 20.0), Node("i", 5.0)
+    executor = Executor(beat, 240.0, [fast, policy, camera])
+    fast.end_after = executor, 480
+    executor.run()
+    assert [len(n.at) for n in (fast, policy, camera)] == [480, 40, 10]
+    np.testing.assert_allclose(np.diff(camera.at), 0.2)
+    assert executor.meter.ticks == 480
+
+
+def test_a_rate_that_does_not_divide_is_refused_by_name():
+    with pytest.raises(ConfigError, match="policy: 7 Hz"):
+        Executor(Ticking(), 240.0, [Node("policy", 7.0)])
+
+
+def test_work_beyond_the_period_is_an_overrun_and_a_late_end_a_miss():
+    meter = Meter(0.004)
+    meter.begin(0.0)
+    meter.end()
+    meter.begin(0.0)
+    time.sleep(0.006)
+    meter.end()
+    meter.begin(0.0039)
+    time.sleep(0.001)
+    meter.end()
+    assert (meter.ticks, meter.overruns, meter.missed) == (3, 1, 2)
+    meter.pause()
+    meter.end()
+    assert meter.ticks == 3
+
+
+def test_simulated_time_keeps_the_walls_pace():
+    clock = PacedClock(Counting(), speed=4.0)
+    start = time.perf_counter()
+    for tick in range(1, 41):
+        clock.sleep_until(tick / 240.0)
+    assert time.perf_counter() - start >= 40 / 240.0 / 4.0
+    assert clock.now_s() == pytest.approx(40 / 240.0)
+
+
+def test_after_a_stall_time_is_late_and_never_hurried():
+    clock = PacedClock(Counting())
+    clock.sleep_until(1 / 240)
+    time.sleep(0.05)
+    clock.sleep_until(2 / 240)
+    assert clock.late_s > 0.03 and clock.slipped_s > 0.03
+    start = time.perf_counter()
+    clock.sleep_until(3 / 240)
+    assert time.perf_counter() - start > 0.003
+
+
+def test_a_real_clock_sleeps_until_and_not_less():
+    clock = RealClock()
+    until = clock.now_s() + 0.02
+    clock.sleep_until(until)
+    assert clock.now_s() >= until and clock.late_s >= 0.0
+    clock.sleep_until(0.0)
+    assert clock.late_s > 0.0
+
+
+def test_figures_go_through_a_diagnostic_message_unchanged():
+    meter = Meter(0.01)
+    meter.begin(0.001)
+    meter.end()
+    message = timing_message("control", meter.told(), 1.5)
+    back = decode(encode(message), message.__msgtype__)
+    assert figures_of(back) == {"control": meter.told()}
