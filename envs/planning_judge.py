@@ -56,6 +56,11 @@ class Judge:
         count = pybullet.getNumJoints(arm, **self._kw)
         infos = [pybullet.getJointInfo(arm, i, **self._kw) for i in range(count)]
         self.links = {info[12].decode(): info[0] for info in infos}
+        #: Links that stand still, whatever the arm does: its base.
+        self._still = {-1}
+        for info in infos:  # parents come first
+            if info[2] == pybullet.JOINT_FIXED and info[16] in self._still:
+                self._still.add(info[0])
         self.joints = {info[1].decode(): info[0] for info in infos}
         self.links[pybullet.getBodyInfo(arm, **self._kw)[0].decode()] = -1
         pairs = ((self.links.get(a), self.links.get(b)) for a, b in shapes.checked_pairs())
@@ -93,7 +98,7 @@ class Judge:
         arm = self.world.arm_id
         for contact in pybullet.getContactPoints(bodyA=arm, **self._kw):
             _, _, other, link, *_ = contact
-            if other != arm and contact[8] < 0.0 and link >= 0:
+            if other != arm and contact[8] < 0.0 and link not in self._still:
                 name = "table" if other == self.world.table_id else f"body {other}"
                 return f"link {link} hits {name}"
         if with_self:
