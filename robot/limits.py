@@ -285,11 +285,19 @@ def _movable(urdf: Path) -> tuple[str, ...]:
 
 def _simulated(file: RobotFile, path: Path, urdf: Path) -> Path:
     if file.simulation.urdf is not None:
-        return found(file.simulation.urdf, path)
+        return _if_installed(file.simulation.urdf, path, urdf)
     shipped = Path(__file__).parents[1] / "configs" / "robot" / f"{file.name}.yaml"
     if shipped.is_file() and shipped != path.resolve():
         # A bundle holds what a robot needs; what simulates it stays with the simulator.
         own = load(RobotFile, shipped).simulation.urdf
         if own is not None:
-            return found(own, shipped)
+            return _if_installed(own, shipped, urdf)
     return urdf
+
+
+def _if_installed(wanted: Path, beside: Path, urdf: Path) -> Path:
+    """Beside a robot there is no simulator, and its models need not be there either."""
+    try:
+        return found(wanted, beside)
+    except ConfigError:
+        return urdf

@@ -86,6 +86,17 @@ def test_an_unknown_arm_joint_and_an_unknown_flange(tmp_path: Path) -> None:
         load_limits(path)
 
 
+def test_an_arm_is_known_where_its_simulator_is_not_installed(tmp_path: Path) -> None:
+    source = find("robot", "panda")
+    path = tmp_path / "panda.yaml"
+    text = source.read_text()
+    assert "package://pybullet_data/" in text
+    path.write_text(text.replace("package://pybullet_data/", "package://no_such_package/"))
+    (tmp_path / "panda.urdf").write_text((source.parent / "panda.urdf").read_text())
+    limits = load_limits(path)
+    assert limits.simulated_urdf == limits.urdf
+
+
 def test_a_bare_urdf_is_checked_and_asks_for_its_yaml(tmp_path: Path) -> None:
     file = tmp_path / "arm.urdf"
     file.write_text(kuka())
