@@ -35,7 +35,7 @@ def weigh_boxes(
     policy = ScriptedPolicy(GraspLoopConfig().lift_m)
     station = Station(policy, PhysicsConfig(gripper_force_n=60.0), "truth", limits=limits)
     try:
-        player, picker = station.picker.player, station.picker
+        player, picker = station.player, station.picker
         estimator = PayloadEstimator(station.loop.kinematics)
         _empty(station, seed)
         picker.checker.set_scene(None, picker.placing.walls)

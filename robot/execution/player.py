@@ -32,6 +32,7 @@ TICK_S = 1.0 / 240.0
 _SLOWING = 1.0 / 36
 # What is in the way of a motion is asked so often: 20 times a second.
 _LOOK_TICKS = 12
+_CALM_S = 0.1
 
 T = TypeVar("T")
 Motion = Generator[tuple[Array, Array], SafetyVerdict, T]
@@ -169,6 +170,7 @@ class Player:
         """
         trouble = self.run(self.playing(trajectory))
         if self._in_the_way:
+            self.hold(_CALM_S)
             raise PathBlocked(self._in_the_way)
         if trouble is not None:
             raise MotionTrouble(trouble)
