@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from configs.load import bounded, find, load
-from envs.panda import SimPanda
+from envs.arm import SimArm
 from envs.world import World
 from robot.errors import ConfigError
 
@@ -66,7 +66,7 @@ def physics(name: str) -> PhysicsConfig:
 
 
 def apply_physics(
-    config: PhysicsConfig, world: World, arm: SimPanda, rng: np.random.Generator
+    config: PhysicsConfig, world: World, arm: SimArm, rng: np.random.Generator
 ) -> None:
     """Draw mass and friction for every object in the world and set the gripper's force limit."""
     for body_id in world.bodies:

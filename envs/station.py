@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.arm import SimArm
 from envs.camera import (
     OVERHEAD,
     WRIST,
@@ -18,7 +19,6 @@ from envs.camera import (
 from envs.clock import SimClock
 from envs.disturbance import Disturbance, DisturbanceConfig, misjudged, mistake
 from envs.objects import ObjectModel
-from envs.panda import SimPanda
 from envs.physics import PhysicsConfig, apply_physics
 from envs.scene import DropConfig, drop
 from envs.truth import TruthPerception, TruthWatch
@@ -35,15 +35,17 @@ from robot.interface import Detector, GraspScorer, Perception, Policy, Watch
 from robot.limits import RobotLimits, load_limits
 from robot.loop.log import RunLog
 from robot.planning.body import ArmBody
+from robot.planning.obstacles import Box
 from robot.safety.novelty import Novelty, WatchedPolicy
 from robot.safety.supervisor import SafetyConfig, Supervisor
 from robot.types import Pose
 
 Sensing = Literal["camera", "truth"]
+_HANGS_M = 0.1
 
 
 class Station:
-    """A Panda at its table, ready to pick.
+    """An arm at its table, ready to pick.
 
     Args:
         policy: acts in the policy's part of a pick.
@@ -77,8 +79,8 @@ class Station:
     ) -> None:
         self.physics = physics
         self.limits = limits or load_limits("panda")
-        self.world = World(gui=gui)
-        self.arm = SimPanda(self.world, self.limits)
+        self.world = World(gui=gui, arm=self.limits.simulated_urdf)
+        self.arm = SimArm(self.world, self.limits)
         self.loop = GraspLoop.make(self.limits)
         rng = np.random.default_rng(0)
         self.cameras = (
@@ -121,6 +123,7 @@ class Station:
             scorer=scorer,
             log=log,
         )
+        player.blocked = self.picker.around.ahead
 
     def begin(
         self,
@@ -128,11 +131,13 @@ class Station:
         drop_config: DropConfig,
         seed: int,
         disturbance: DisturbanceConfig | None = None,
+        obstacles: Sequence[Box] = (),
     ) -> int:
         """A new episode: drop ``models``, draw the physics, bring the arm home.
 
         With a ``disturbance`` the first object is disturbed as soon as the policy acts, and the
-        candidate is off.
+        candidate is off. ``obstacles`` stand on the table, and the planner knows them; those that
+        hang above it are put there when the objects lie.
 
         Returns:
             How many times an object had to be dropped again.
@@ -141,7 +146,14 @@ class Station:
         self.world.reset()
         self.arm.configure(0, self.physics.gripper_force_n)
         self.arm.reset()
+        hanging = [box for box in obstacles if box.center_m[2] - 0.5 * box.size_m[2] > _HANGS_M]
+        for box in obstacles:
+            if box not in hanging:
+                self.world.fix(box)
         redrawn = drop(self.world, models, drop_config, rng)
+        for box in hanging:
+            self.world.fix(box)
+        self.picker.around.declared = tuple(obstacles)
         apply_physics(self.physics, self.world, self.arm, rng)
         self.arm.reset()
         for camera in self.cameras:

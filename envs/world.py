@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from configs.load import bounded
 from envs.bullet import pybullet, silenced
+from envs.fixtures import static_boxes, tray_boxes
 from envs.objects import ObjectModel
 from envs.watchdog import Watchdog
 from robot.errors import SteadyhandError
+from robot.planning.obstacles import Box
 from robot.planning.placing import TrayConfig
 from robot.types import Pose
 
 TRAY = TrayConfig()
-_TRAY_THICKNESS_M = 0.008
 WORKSPACE_MIN_M = (0.28, -0.26)
 WORKSPACE_MAX_M = (0.70, 0.26)
 
@@ -58,14 +59,17 @@ class Body:
 
 
 class World:
-    """One Bullet client with table, tray and Panda; objects come and go.
+    """One Bullet client with table, tray and an arm; objects come and go.
 
     Args:
         config: physics.
         gui: open Bullet's window (needs a display).
+        arm: its URDF, with meshes; PyBullet's Panda when None.
     """
 
-    def __init__(self, config: WorldConfig | None = None, gui: bool = False) -> None:
+    def __init__(
+        self, config: WorldConfig | None = None, gui: bool = False, arm: Path | None = None
+    ) -> None:
         import pybullet_data
 
         self.config = config or WorldConfig()
@@ -90,22 +94,29 @@ class World:
             **self._kw,
         )
         pybullet.setGravity(0, 0, -9.81, **self._kw)
-        self.table_id = self._static_boxes(
-            [((0.4, 0.0, -0.02), (1.6, 1.6, 0.04))], (0.62, 0.56, 0.5, 1)
+        friction = self.config.table_friction
+        self.table_id = static_boxes(
+            self.client, [((0.4, 0.0, -0.02), (1.6, 1.6, 0.04))], (0.62, 0.56, 0.5, 1), friction
         )
-        self.tray_id = self._static_boxes(_tray_boxes(), (0.35, 0.42, 0.5, 1))
-        data = Path(pybullet_data.getDataPath())
-        self.arm_id = pybullet.loadURDF(
-            str(data / "franka_panda" / "panda.urdf"),
-            useFixedBase=True,
-            flags=pybullet.URDF_ENABLE_CACHED_GRAPHICS_SHAPES,
-            **self._kw,
-        )
+        self.tray_id = static_boxes(self.client, tray_boxes(TRAY), (0.35, 0.42, 0.5, 1), friction)
+        panda = Path(pybullet_data.getDataPath()) / "franka_panda" / "panda.urdf"
+        with silenced():
+            try:
+                self.arm_id = pybullet.loadURDF(
+                    str(arm or panda),
+                    useFixedBase=True,
+                    flags=pybullet.URDF_ENABLE_CACHED_GRAPHICS_SHAPES,
+                    **self._kw,
+                )
+            except pybullet.error as error:
+                raise SteadyhandError(f"{arm}: Bullet cannot load this arm's URDF") from error
         self.ticks = 0
         #: Called before each tick, until the next reset: what else happens in this world.
         self.before_tick: Callable[[], None] | None = None
         self.watchdog = Watchdog()
         self.bodies: dict[int, Body] = {}
+        #: Fixed bodies of an episode: bins, boards, pillars.
+        self.fixtures: list[int] = []
         self._base_state = pybullet.saveState(**self._kw)
 
     def keys(self) -> frozenset[str]:
@@ -136,7 +147,7 @@ class World:
 
     def set_time(self, time_s: float) -> None:
         """Let time go on from ``time_s``: after a reset within one run, say."""
-        self._ticks = round(time_s / self.config.tick_s)
+        self.ticks = round(time_s / self.config.tick_s)
 
     def step(self, ticks: int = 1) -> None:
         """Advance by ``ticks`` time steps; calls the watchdog where it waits no longer."""
@@ -159,6 +170,9 @@ class World:
         """Remove all objects and restore table, tray and arm exactly."""
         for body_id in list(self.bodies):
             self.remove(body_id)
+        for body_id in self.fixtures:
+            pybullet.removeBody(body_id, **self._kw)
+        self.fixtures.clear()
         pybullet.restoreState(stateId=self._base_state, **self._kw)
         self.ticks = 0
         self.before_tick = None
@@ -202,6 +216,13 @@ class World:
                 raise SteadyhandError(f"{model.urdf}: Bullet cannot load this URDF") from error
         self.bodies[body_id] = Body(body_id, model)
         return int(body_id)
+
+    def fix(self, box: Box, rgba: tuple[float, ...] = (0.45, 0.5, 0.45, 1.0)) -> int:
+        """Put a box there that does not move, until the next reset; returns its id."""
+        at = (box.center_m, box.size_m)
+        body_id = static_boxes(self.client, [at], rgba, self.config.table_friction, box.yaw_rad)
+        self.fixtures.append(body_id)
+        return body_id
 
     def remove(self, body_id: int) -> None:
         """Take an object out of the world."""
@@ -327,42 +348,3 @@ class World:
         rolling = 2e-3 if model.class_name in ("ball", "cylinder") else 0.0
         pybullet.changeDynamics(body, -1, lateralFriction=1.0, rollingFriction=rolling, **self._kw)
         return int(body)
-
-    def _static_boxes(
-        self, boxes: list[tuple[tuple[float, ...], tuple[float, ...]]], rgba: tuple[float, ...]
-    ) -> int:
-        """One fixed body of several boxes given as (centre, size), m."""
-        halves = [[s / 2 for s in size] for _, size in boxes]
-        centres = [list(centre) for centre, _ in boxes]
-        kinds = [pybullet.GEOM_BOX] * len(boxes)
-        collision = pybullet.createCollisionShapeArray(
-            shapeTypes=kinds, halfExtents=halves, collisionFramePositions=centres, **self._kw
-        )
-        visual = pybullet.createVisualShapeArray(
-            shapeTypes=kinds,
-            halfExtents=halves,
-            visualFramePositions=centres,
-            rgbaColors=[list(rgba)] * len(boxes),
-            **self._kw,
-        )
-        body = pybullet.createMultiBody(
-            baseMass=0,
-            baseCollisionShapeIndex=collision,
-            baseVisualShapeIndex=visual,
-            **self._kw,
-        )
-        self_friction = self.config.table_friction
-        pybullet.changeDynamics(body, -1, lateralFriction=self_friction, **self._kw)
-        return int(body)
-
-
-def _tray_boxes() -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
-    """Floor and four walls of the tray as (centre, size), m."""
-    (cx, cy), (sx, sy), h, t = TRAY.centre_m, TRAY.size_m, TRAY.wall_m, _TRAY_THICKNESS_M
-    return [
-        ((cx, cy, t / 2), (sx, sy, t)),
-        ((cx - sx / 2 + t / 2, cy, h / 2), (t, sy, h)),
-        ((cx + sx / 2 - t / 2, cy, h / 2), (t, sy, h)),
-        ((cx, cy - sy / 2 + t / 2, h / 2), (sx, t, h)),
-        ((cx, cy + sy / 2 - t / 2, h / 2), (sx, t, h)),
-    ]

@@ -54,14 +54,14 @@ class Kinematics:
             full = pin.buildModelFromUrdf(str(limits.urdf))
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"{limits.urdf}: not a readable URDF: {error}") from error
-        n = limits.joints.count
-        if full.nq < n or not full.existFrame(limits.tool_frame):
+        arm = [name for name in full.names if name in limits.joint_names]
+        if arm != list(limits.joint_names) or not full.existFrame(limits.tool_frame):
             raise ConfigError(
-                f"{limits.urdf}: expected at least {n} joints and a frame {limits.tool_frame!r}, "
-                f"found {full.nq} joints"
+                f"{limits.urdf}: expected joints {', '.join(limits.joint_names)} in this order and "
+                f"a frame {limits.tool_frame!r}; found {', '.join(full.names[1:])}"
             )
-        fingers = list(range(n + 1, full.njoints))
-        self.model = pin.buildReducedModel(full, fingers, pin.neutral(full))
+        others = [i for i, name in enumerate(full.names) if i and name not in limits.joint_names]
+        self.model = pin.buildReducedModel(full, others, _standing(full, limits))
         self.data = self.model.createData()
         self.limits = limits
         self.tool_id: int = self.model.getFrameId(limits.tool_frame)
@@ -136,7 +136,8 @@ class Kinematics:
         first = self._solve(target, near)
         if first is not None:
             return first
-        starts = [home, *(home + np.array(r) * self._half_range for r in _RESTARTS)]
+        n = self._half_range.size
+        starts = [home, *(home + np.resize(r, n) * self._half_range for r in _RESTARTS)]
         answers: list[Array] = []
         for start in starts[: tries - 1]:
             q = self._solve(target, start)
@@ -199,3 +200,16 @@ class Kinematics:
             or a * a + b * b + c * c > (0.5 * ROTATION_TOLERANCE_RAD) ** 2
         )
         return error, off
+
+
+def _standing(model: pin.Model, limits: RobotLimits) -> Array:
+    """Where the joints that are no joints of the arm are locked.
+
+    Sliding fingers are closed: their travel is the opening. Turning ones are open, where they
+    take the most room.
+    """
+    q = pin.neutral(model)
+    for finger in limits.fingers:
+        joint = model.joints[model.getJointId(finger.name)]
+        q[joint.idx_q] = finger.closed if "P" in joint.shortname() else finger.open
+    return np.asarray(q)

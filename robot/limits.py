@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from configs.load import find, load
 from robot.errors import ConfigError
+from robot.model_files import Frame, Hand, composed, found, read_urdf
 
 Array = NDArray[np.float64]
 
@@ -78,6 +79,42 @@ class GripperLimits:
     fingertip_beyond_tool_m: float = 0.0
 
 
+@dataclass(frozen=True)
+class Travel:
+    """How far a joint of the gripper goes.
+
+    Attributes:
+        closed: its position, rad or m, where the fingers meet.
+        open: its position where they are fully open.
+    """
+
+    closed: float = 0.0
+    open: float = 0.04
+
+
+@dataclass(frozen=True, slots=True)
+class Finger:
+    """A joint of the gripper, and how far it goes; see :class:`Travel`."""
+
+    name: str
+    closed: float
+    open: float
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What stands for the arm in a simulator, where its own URDF does not.
+
+    Attributes:
+        urdf: with meshes; joints of the same names.
+    """
+
+    urdf: Path | None = None
+
+
+_PANDA_FINGERS = {"panda_finger_joint1": Travel(), "panda_finger_joint2": Travel()}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RobotLimits:
     """One arm: its model, its limits, its home and the space it may work in.
@@ -89,6 +126,10 @@ class RobotLimits:
         workspace_min_m: (3,) lowest corner of the box that the tool may be in, world frame.
         workspace_max_m: (3,) highest corner.
         source: where the numbers come from.
+        joint_names: (n) in the order of the limits.
+        fingers: joints of the gripper; all go from closed to open together. The first two move
+            the fingers' tips.
+        simulated_urdf: what a simulator loads.
     """
 
     name: str
@@ -101,6 +142,9 @@ class RobotLimits:
     workspace_min_m: Array
     workspace_max_m: Array
     source: str
+    joint_names: tuple[str, ...]
+    fingers: tuple[Finger, ...]
+    simulated_urdf: Path
 
 
 @dataclass(frozen=True)
@@ -114,11 +158,21 @@ class JointsFile:
     jerk_rad_s3: tuple[float, ...]
     torque_nm: tuple[float, ...]
     torque_rate_nm_s: float = 1000.0
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class RobotFile:
-    """A robot's YAML file as it is written; :func:`load_limits` makes arrays of it."""
+    """A robot's YAML file as it is written; :func:`load_limits` makes arrays of it.
+
+    Attributes:
+        urdf: the arm, relative to the file or ``package://NAME/...``.
+        mount_m: where the arm's root link stands in the world.
+        hand: a gripper that has a URDF of its own.
+        tool: where the tool frame is, if not in the URDF.
+        fingers: joints of the gripper, the first two those that carry the fingertips.
+        simulation: the URDF for a simulator, if it is another one.
+    """
 
     name: str
     urdf: Path
@@ -130,6 +184,11 @@ class RobotFile:
     workspace_max_m: tuple[float, float, float]
     gripper: GripperLimits = GripperLimits()
     tool_frame: str = "tool0"
+    mount_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    hand: Hand | None = None
+    tool: Frame | None = None
+    fingers: dict[str, Travel] = field(default_factory=lambda: dict(_PANDA_FINGERS))
+    simulation: Simulation = Simulation()
 
 
 def load_limits(name_or_path: str | Path = "panda") -> RobotLimits:
@@ -181,9 +240,26 @@ def _checked(file: RobotFile, path: Path) -> RobotLimits:
     grip = file.gripper
     if min(grip.max_opening_m, grip.max_force_n, grip.max_speed_m_s) <= 0:
         raise ConfigError(f"{path}: gripper: opening, force and speed must be above 0: {grip}")
-    urdf = file.urdf if file.urdf.is_absolute() else path.parent / file.urdf
+    urdf = found(file.urdf, path)
     if not urdf.is_file():
         raise ConfigError(f"{path}: urdf: no such file: {urdf}")
+    names = file.joints.names or _movable(urdf)[:n]
+    if len(names) != n:
+        raise ConfigError(f"{path}: joints.names: expected {n} names, got {len(names)}")
+    if file.hand is not None or file.tool is not None or any(file.mount_m) or file.joints.names:
+        hand = file.hand and Hand(found(file.hand.urdf, path), file.hand.flange)
+        bounds = zip(names, file.joints.lower_rad, file.joints.upper_rad, strict=True)
+        urdf = composed(
+            file.name, urdf, list(bounds), file.mount_m, hand, file.tool, file.tool_frame
+        )
+    known = _movable(urdf)
+    unknown = [name for name in file.fingers if name not in known]
+    if unknown or len(file.fingers) < 2:
+        raise ConfigError(
+            f"{path}: fingers: "
+            + (f"no joint {unknown[0]!r}" if unknown else "expected two joints at least")
+            + f"; movable joints of {urdf.name}: {', '.join(known)}"
+        )
     return RobotLimits(
         name=file.name,
         urdf=urdf,
@@ -195,4 +271,33 @@ def _checked(file: RobotFile, path: Path) -> RobotLimits:
         workspace_min_m=low,
         workspace_max_m=high,
         source=file.source,
+        joint_names=tuple(names),
+        fingers=tuple(Finger(k, v.closed, v.open) for k, v in file.fingers.items()),
+        simulated_urdf=_simulated(file, path, urdf),
     )
+
+
+def _movable(urdf: Path) -> tuple[str, ...]:
+    """Names of a URDF's joints that are not fixed, in its order."""
+    joints = read_urdf(urdf).findall("joint")
+    return tuple(e.get("name", "") for e in joints if e.get("type") != "fixed")
+
+
+def _simulated(file: RobotFile, path: Path, urdf: Path) -> Path:
+    if file.simulation.urdf is not None:
+        return _if_installed(file.simulation.urdf, path, urdf)
+    shipped = Path(__file__).parents[1] / "configs" / "robot" / f"{file.name}.yaml"
+    if shipped.is_file() and shipped != path.resolve():
+        # A bundle holds what a robot needs; what simulates it stays with the simulator.
+        own = load(RobotFile, shipped).simulation.urdf
+        if own is not None:
+            return _if_installed(own, shipped, urdf)
+    return urdf
+
+
+def _if_installed(wanted: Path, beside: Path, urdf: Path) -> Path:
+    """Beside a robot there is no simulator, and its models need not be there either."""
+    try:
+        return found(wanted, beside)
+    except ConfigError:
+        return urdf

@@ -35,6 +35,8 @@ app.add_typer(evaluate_app, name="evaluate")
 runs_app = typer.Typer(no_args_is_help=True, help="Look at trained runs.")
 app.add_typer(bench_app, name="bench")
 app.add_typer(runs_app, name="runs")
+robot_app = typer.Typer(no_args_is_help=True, help="Arms: what they are made of, what lacks.")
+app.add_typer(robot_app, name="robot")
 topic_app = typer.Typer(no_args_is_help=True, help="What a loop or ROS 2 over DDS says.")
 app.add_typer(topic_app, name="topic")
 
@@ -43,6 +45,7 @@ def _register() -> None:
     from steadyhand import (
         adapt,
         bench,
+        bench_planning,
         calibrate,
         canary,
         compress,
@@ -54,6 +57,7 @@ def _register() -> None:
         look,
         loop,
         replay,
+        robots,
         run,
         runs,
         scenes,
@@ -95,11 +99,15 @@ def _register() -> None:
     evaluate_app.command("perception")(evaluate.perception)
     runs_app.command("list")(runs.list_)
     runs_app.command("compare")(runs.compare)
+    robot_app.command("info")(robots.info)
+    robot_app.command("check")(robots.check)
+    robot_app.command("weigh")(robots.weigh)
     runs_app.command("plot")(runs.plot)
     bench_app.command("env")(bench.env)
     bench_app.command("edge")(bench.edge)
     bench_app.command("perception")(bench.perception)
     bench_app.command("safety")(bench.safety)
+    bench_app.command("planning")(bench_planning.planning)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -29,6 +29,9 @@ from policies.evaluation.specs import EnvSpec
 ERR = Console(stderr=True)
 
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes everything that is random.")]
+Robot = Annotated[
+    str, typer.Option("--robot", help="The arm: a name in configs/robot, or an own YAML file.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 runs in this one.")]
 Store = Annotated[

@@ -13,6 +13,7 @@ from envs.physics import physics as physics_setting
 from envs.station import Sensing
 from policies.bundle.format import Bundle, shipped
 from policies.evaluation.grasping import DEPTH, GraspSetup, evaluate_grasp, load_detector
+from policies.evaluation.protocols import PROTOCOLS
 from policies.evaluation.protocols import protocol as protocol_of
 from policies.evaluation.subjects import Subject
 from robot.errors import ConfigError
@@ -22,6 +23,7 @@ from steadyhand.console import (
     Expert,
     Import,
     Json,
+    Robot,
     Seed,
     Workers,
     emit,
@@ -43,7 +45,7 @@ def grasp(
     ] = None,
     expert: Annotated[bool, typer.Option("--expert", help="The expert; sees the truth.")] = False,
     scripted: Annotated[bool, typer.Option("--scripted", help="The candidate, open loop.")] = False,
-    protocol: Annotated[str, typer.Option(help="single, kuka, clutter or disturbed.")] = "single",
+    protocol: Annotated[str, typer.Option(help=f"One of {', '.join(PROTOCOLS)}.")] = "single",
     objects: Annotated[
         str, typer.Option(help="test, train, validation, primitives or a glob.")
     ] = "test",
@@ -70,6 +72,7 @@ def grasp(
     no_scorer: Annotated[
         bool, typer.Option("--no-scorer", help="Candidates in the planner's own order.")
     ] = False,
+    robot: Robot = "panda",
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--out", help="JSON-lines file of episodes; resumes what is there."),
@@ -117,6 +120,7 @@ def grasp(
         detector if sensing == "camera" else None,
         scorer,
         views,
+        robot,
     )
     began = time.monotonic()
     with progress(f"{subject.label} {protocol} {physics}", episodes) as bar:

@@ -23,7 +23,9 @@ from policies.bundle.format import Bundle, shipped
 from policies.bundle.watch import BundleWatch
 from policies.edge.runtime import EdgePolicy
 from policies.evaluation.grasping import load_detector, load_scorer
-from policies.evaluation.protocols import EpisodeResult, clear_table, protocol, put_away
+from policies.evaluation.protocols import EpisodeResult, clear_table, put_away
+from policies.evaluation.protocols import protocol as protocol_of
+from policies.evaluation.wanted import want
 from policies.provenance import git_commit, package_versions
 from robot.errors import ConfigError, SafetyError, SensorError, SteadyhandError
 from robot.limits import load_limits
@@ -54,6 +56,15 @@ def run(
     n_objects: Annotated[int, typer.Option(min=0, max=20)] = 5,
     sensing: Annotated[str, typer.Option(help="camera or truth.")] = "camera",
     physics: Annotated[str, typer.Option(help="nominal or hard.")] = "nominal",
+    robot: Annotated[
+        str, typer.Option(help="The arm: a name or a YAML file; the bundle's own if left out.")
+    ] = "",
+    protocol: Annotated[
+        str, typer.Option(help="Whose table: clutter, bin, shelf or cluttered-path.")
+    ] = "clutter",
+    target: Annotated[
+        str, typer.Option(help="Only this: an object's name, a class, or a pixel: 160,120.")
+    ] = "",
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--out", help="Folder of the results; runs/<time> if left out."),
@@ -77,7 +88,8 @@ def run(
     watch = BundleWatch(loaded, key)
     models = object_set(objects)
     setting = physics_setting(physics)
-    limits = load_limits(loaded.limits_path)
+    limits = load_limits(robot or loaded.limits_path)
+    rules = protocol_of(protocol)
     detector = load_detector(source) if sensing == "camera" else None
     folder = out or Path("runs") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +102,9 @@ def run(
         "objects": objects,
         "sensing": sensing,
         "physics": physics,
+        "robot": limits.name,
+        "protocol": protocol,
+        "target": target or None,
         "seed": seed,
         "git_commit": git_commit(),
         **package_versions(),
@@ -109,11 +124,13 @@ def run(
         novelty=Novelty.shipped(loaded.model("policy")),
     )
     supervisor = station.player.supervisor
-    rules = protocol("clutter")
     tally = EpisodeResult(seed, objects=len(chosen), names=[m.name for m in chosen])
     stopped: SteadyhandError | None = None
     try:
-        tally.redrawn = station.begin(chosen, rules.drop, int(rng.integers(2**31)))
+        tally.redrawn = station.begin(
+            chosen, rules.drop, int(rng.integers(2**31)), obstacles=rules.obstacles
+        )
+        wanted = want(station, target) if target else frozenset()
         if film is not None:
             station.clock.on_tick = _camera(station, film, log, len(chosen))
         with ERR.status("clearing the table") as status, EStop(supervisor):
@@ -125,7 +142,10 @@ def run(
                     f"last attempt: {pick.category}"
                 )
 
-            clear_table(station, rules, tally, picked)
+            def done() -> bool:
+                return bool(wanted & put_away(station))
+
+            clear_table(station, rules, tally, picked, done)
     except (SafetyError, SensorError) as error:
         # The run ends, and what there is of it is kept: the report says why.
         log.event(str(error))

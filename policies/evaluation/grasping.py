@@ -37,6 +37,7 @@ from policies.provenance import git_commit
 from robot.errors import ConfigError, SteadyhandError
 from robot.execution.grasp import GraspLoopConfig
 from robot.interface import Detector
+from robot.limits import load_limits
 
 #: Instead of a detector's file: boxes around whatever stands on the table.
 DEPTH = Path("depth")
@@ -57,6 +58,7 @@ class GraspSetup:
         scorer: a bundle's folder (which may hold none) or a scorer's ``.onnx`` file; None leaves
             candidates in the planner's own order.
         views: cameras that look; 1 is the fixed one alone.
+        robot: the arm: a name, or the path of a YAML file.
     """
 
     subject: Subject
@@ -67,6 +69,7 @@ class GraspSetup:
     detector: Path | None = None
     scorer: Path | None = None
     views: int = 2
+    robot: str = "panda"
 
     def facts(self) -> dict[str, Any]:
         """What a result says of itself."""
@@ -84,6 +87,7 @@ class GraspSetup:
             "detector_hash": None if self.detector is None else _source_digest(self.detector),
             "scorer_hash": scorer_digest(self.scorer),
             "views": self.views,
+            "robot": self.robot,
             "git_commit": git_commit(),
         }
 
@@ -141,6 +145,7 @@ class _Worker:
             physics(setup.physics),
             setup.sensing,
             detector,
+            limits=load_limits(setup.robot),
             scorer=scorer,
             views=setup.views,
             watches=disturbance(setup.protocol) is not None,

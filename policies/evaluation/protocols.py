@@ -11,16 +11,22 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from configs.load import bounded, digest, find, load
+from configs.load import as_dict, bounded, digest, find, load
 from envs.disturbance import DisturbanceConfig
 from envs.objects import ObjectModel
 from envs.scene import DropConfig
 from envs.station import Station
 from robot.errors import ConfigError, PlanningError, SafetyError, SensorError
-from robot.execution.pick import GraspAttempt
+from robot.execution.attempt import GraspAttempt
+from robot.execution.stack import base_for, stack
+from robot.planning.obstacles import Box
 from robot.types import PickResult
 
-ProtocolName = Literal["single", "kuka", "clutter", "disturbed"]
+ProtocolName = Literal[
+    "single", "kuka", "clutter", "disturbed", "bin", "shelf", "cluttered-path", "stack"
+]
+
+PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 
 
 @dataclass(frozen=True)
@@ -30,13 +36,16 @@ class Protocol:
     Attributes:
         name: ``single``: one object, one attempt, held; ``kuka``: several objects, one attempt,
             lifted high; ``clutter``: several objects, attempts until clear or too many failures;
-            ``disturbed``: single, and the object is moved as ``disturbance`` says.
+            ``disturbed``: single, and the object is moved as ``disturbance`` says; ``bin``,
+            ``shelf``, ``cluttered-path``: one attempt among ``obstacles``, held as in single; for
+            ``cluttered-path`` also put away; ``stack``: one of two boxes onto the other.
         n_objects: drawn with replacement.
         drop: how they come to lie on the table.
         success_height_m: an object must be this far above the table, all of it (single) or its
             centre (kuka).
         hold_s: for how long after the lift it must stay there.
         failures_in_a_row_n: clutter ends after so many.
+        obstacles: boxes that stand on the table, known to the planner.
     """
 
     name: ProtocolName = "single"
@@ -45,18 +54,21 @@ class Protocol:
     success_height_m: float = bounded(0.15, 0.0, 1.0)
     hold_s: float = bounded(1.0, 0.0, 60.0)
     failures_in_a_row_n: int = bounded(2, 1, 20)
+    obstacles: tuple[Box, ...] = ()
 
     @property
     def digest(self) -> str:
         """Changes when anything about the protocol does."""
-        return digest(self)
+        content = as_dict(self)
+        if not self.obstacles:  # so that results from before there were any can be compared
+            del content["obstacles"]
+        return digest(content)
 
 
 def protocol(name: str) -> Protocol:
     """The frozen protocol of that name."""
-    names = get_args(ProtocolName)
-    if name not in names:
-        raise ConfigError(f"protocol: expected one of {', '.join(names)}, got {name!r}")
+    if name not in PROTOCOLS:
+        raise ConfigError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {name!r}")
     return load(Protocol, find("protocol", name))
 
 
@@ -98,14 +110,21 @@ def run_protocol(
     station: Station, rules: Protocol, models: Sequence[ObjectModel], seed: int
 ) -> EpisodeResult:
     """One episode; the same station, rules, models and seed give the same result."""
+    if rules.name == "stack":
+        models = [m for m in models if m.class_name == "box"]
+        if not models:
+            raise ConfigError("protocol stack: the object set has no boxes; use primitives")
     rng = np.random.default_rng((seed, 7))
     chosen = [models[int(rng.integers(len(models)))] for _ in range(rules.n_objects)]
     result = EpisodeResult(seed, objects=len(chosen), names=[m.name for m in chosen])
     result.redrawn = station.begin(
-        chosen, rules.drop, int(rng.integers(2**31)), disturbance(rules.name)
+        chosen,
+        rules.drop,
+        int(rng.integers(2**31)),
+        disturbance(rules.name),
+        rules.obstacles,
     )
-    judges = {"single": _single, "disturbed": _single, "kuka": _kuka, "clutter": clear_table}
-    judge = judges[rules.name]
+    judge = _JUDGES.get(rules.name, _single)
     try:
         judge(station, rules, result)
     except SafetyError:
@@ -159,8 +178,11 @@ def clear_table(
     rules: Protocol,
     result: EpisodeResult,
     on_pick: Callable[[PickResult], None] | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> None:
     """Pick until nothing is left within reach, or too many attempts in a row have failed.
+
+    Or until there is ``enough``: a wanted object lies in the tray, say.
 
     Whether an object was put away is judged by where it lies in the end, not by what the robot
     believes.
@@ -168,7 +190,7 @@ def clear_table(
     picker = station.picker
     log = picker.log
     in_a_row = 0
-    while in_a_row < rules.failures_in_a_row_n and _left(station):
+    while in_a_row < rules.failures_in_a_row_n and _left(station) and not enough():
         before = put_away(station)
         attempt = _attempt(station, result)
         pick = PickResult(
@@ -207,9 +229,54 @@ def clear_table(
             break
 
 
+def _around(station: Station, rules: Protocol, result: EpisodeResult) -> None:
+    """Held as in single, and then carried around what stands in the way into the tray."""
+    attempt = _attempt(station, result)
+    if not attempt.held:
+        _fail(result, attempt.outcome)
+        return
+    pick = station.picker.put_away(attempt)
+    if len(put_away(station)):
+        result.successes = 1
+    else:
+        _fail(result, "fell_beside_the_tray" if pick.success else pick.category)
+
+
+def _stack(station: Station, rules: Protocol, result: EpisodeResult) -> None:
+    """One box onto the other, where it stays."""
+    result.attempts += 1
+    look = station.picker.look()
+    attempt = station.picker.grasp(look)
+    base = base_for(attempt, look)
+    if not attempt.held or base is None:
+        _fail(result, "no_base" if attempt.held else attempt.outcome)
+        return
+    try:
+        stack(station.picker, attempt, base)
+    except PlanningError:
+        _fail(result, "no_path")
+        return
+    station.picker.hold(rules.hold_s)
+    boxes = [station.world.aabb(b) for b in station.world.bodies]
+    (low, _), (_, top) = max(boxes, key=lambda b: b[0][2]), min(boxes, key=lambda b: b[0][2])
+    if len(boxes) == 2 and low[2] > 0.5 * top[2]:
+        result.successes = 1
+    else:
+        _fail(result, "fell_off")
+
+
 def _attempt(station: Station, result: EpisodeResult) -> GraspAttempt:
     result.attempts += 1
     return station.picker.grasp(station.picker.look())
+
+
+_JUDGES = {
+    "kuka": _kuka,
+    "clutter": clear_table,
+    "cluttered-path": _around,
+    "stack": _stack,
+}
+"""All others are judged as ``single``."""
 
 
 def _left(station: Station) -> list[int]:

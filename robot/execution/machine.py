@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from configs.load import bounded
 from robot.errors import PlanningError, SensorError
+from robot.execution.attempt import GraspAttempt
 from robot.execution.grasp import Outcome
-from robot.execution.pick import GraspAttempt, Picker
+from robot.execution.pick import Picker
 from robot.execution.states import (
     RECOVERIES,
     MotionTrouble,

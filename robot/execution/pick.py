@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,29 +19,27 @@ from numpy.typing import NDArray
 from configs.load import bounded
 from robot.errors import PlanningError
 from robot.execution.arm import Arm, Hand
+from robot.execution.attempt import GraspAttempt, why_failed
 from robot.execution.closer import look_closer
-from robot.execution.grasp import GraspLoop, Outcome
-from robot.execution.states import MotionTrouble, PickState, Trouble
+from robot.execution.grasp import GraspLoop
+from robot.execution.states import MotionTrouble, PathBlocked, Trouble
 from robot.interface import GraspScorer, Perception
 from robot.limits import RobotLimits
 from robot.loop.log import RunLog
 from robot.planning.collision import CollisionChecker
 from robot.planning.grasps import GraspPlanner
-from robot.planning.obstacles import Box
 from robot.planning.paths import PathPlanner
 from robot.planning.placing import PlacePlanner, TrayConfig
-from robot.planning.ranking import GraspRanking, Refusal, Refusals, near_first
+from robot.planning.ranking import GraspRanking, Refusal, near_first
 from robot.planning.reach import reachable
-from robot.types import (
-    GraspCandidate,
-    Look,
-    ObjectState,
-    PickResult,
-    Pose,
-    Trajectory,
-)
+from robot.planning.scene import SceneModel
+from robot.planning.target import Target
+from robot.types import GraspCandidate, Look, ObjectState, PickResult, Pose, Trajectory
 
 Array = NDArray[np.float64]
+
+_REPLANS = 3
+"""So often a motion that was blocked is planned anew."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +57,6 @@ class PickConfig:
     release_s: float = bounded(0.6, 0.0, 10.0)
     tries_n: int = bounded(8, 1, 100)
     retreat_m: float = bounded(0.12, 0.0, 0.5)
-
-
-@dataclass(slots=True)
-class GraspAttempt:
-    """What was tried, and how it stands; ``late`` is the state that took too long."""
-
-    outcome: str
-    candidate: GraspCandidate | None = None
-    obj: ObjectState | None = None
-    reasons: list[str] = field(default_factory=list)
-    refused: Refusals = field(default_factory=Refusals)
-    started_s: float = 0.0
-    late: PickState | None = None
-
-    @property
-    def held(self) -> bool:
-        """The robot's own readings say that something is held at the top of the lift."""
-        return self.outcome == Outcome.HELD.value
 
 
 class Picker:
@@ -117,16 +98,21 @@ class Picker:
         self.target_m: Array | None = None
         #: What happens to a candidate on its way to the hand: what do mistakes cost?
         self.misjudge: Callable[[GraspCandidate], GraspCandidate] | None = None
+        #: The one object that is wanted; None: any.
+        self.target: Target | None
         self.config = config or PickConfig()
         self.ranking = GraspRanking(limits.gripper, scorer, planner)
         self.checker = CollisionChecker(limits, loop.kinematics)
         self.paths = PathPlanner(limits, loop.kinematics, self.checker, seed)
         self.placing = PlacePlanner(loop.kinematics, self.checker, self.paths, self.config.tray)
+        #: The scene that paths are planned in; declare there what stands on the table.
+        self.around = SceneModel(self.checker, self.placing.walls)
         self.begin_episode(seed)
 
     def begin_episode(self, seed: int) -> None:
         """Forget earlier attempts and start the planners' choices from ``seed``."""
         self._rng = np.random.default_rng(seed)
+        self.target = None
         self.paths.seed = seed % (2**31)
         self._failed: list[tuple[Array, float]] = []
         self._placed = 0
@@ -155,19 +141,38 @@ class Picker:
         return attempt
 
     def travel(self, q: Array, look: Look | None) -> None:
-        """A free way with the hand open; raises ``PlanningError`` where there is none."""
-        self._play(self._way(q, look))
+        """A free way with the hand open; raises ``PlanningError`` where there is none.
+
+        What comes into the way while the arm moves stops it, and it looks for another way.
+        """
+        self._follow(partial(self._way, q, look))
+
+    def _follow(self, way: Callable[[], Trajectory], path: Trajectory | None = None) -> None:
+        """Play ``path``, or what ``way`` plans; where something is in the way, plan anew."""
+        for _ in range(_REPLANS):
+            try:
+                self._play(path or way())
+                return
+            except PathBlocked as error:
+                path = None
+                if self.log is not None:
+                    self.log.event(str(error))
+        self._play(way())
 
     def _grasp(self, look: Look) -> GraspAttempt:
         """Plan for the best candidate that can be reached, go there, and let the policy grasp."""
         self._scene = look
         attempt = GraspAttempt("no_candidate", started_s=self.player.clock.now_s())
         ranked = self.ranking.ranked(look, self._rng, self._like_a_failed_one)
+        ranked = [item for item in ranked if not self.around.is_part(item.candidate)]
+        if self.target is not None:
+            ranked = self.target.order(ranked, look)
         if self.target_m is not None:  # the same order, what is asked for first
             ranked = near_first(ranked, self.target_m)
         candidates = [item.candidate for item in ranked]
         if not candidates:
-            attempt.reasons.append("no place on any object fits between the fingers from above")
+            what = "any object" if self.target is None else "the wanted object or beside it"
+            attempt.reasons.append(f"no place on {what} fits between the fingers from above")
         for place, candidate in enumerate(candidates[: self.config.tries_n], start=1):
             if self.misjudge is not None:
                 candidate = self.misjudge(candidate)
@@ -180,6 +185,9 @@ class Picker:
                 continue
             chosen = found[0]
             try:
+                self.around.check_line(
+                    self.loop.kinematics, chosen, found[1], self.loop.config.lift_m
+                )
                 path = self._way(found[1], look, chosen.opening_m)
             except PlanningError as error:
                 attempt.outcome = "no_path"
@@ -193,12 +201,20 @@ class Picker:
                 self.log.plan(candidates, path, chosen)
             self.player.phase = "approach"
             self.player.open(chosen.opening_m)
-            self._play(path)
+            try:
+                self._follow(partial(self._way, found[1], look, chosen.opening_m), path)
+            except PlanningError as error:
+                if isinstance(error, MotionTrouble) and not isinstance(error, PathBlocked):
+                    raise
+                attempt.outcome, attempt.candidate = "no_path", None
+                attempt.reasons.append(str(error))
+                continue
             acted = self.acting.act(chosen, attempt.obj, look)
             attempt.outcome, attempt.late = acted.outcome.value, acted.trouble
             attempt.candidate, attempt.obj = acted.candidate, acted.obj
             if not attempt.held:
-                attempt.reasons = [self._why(attempt, chosen)]
+                grip, limit_s = self.player.state.gripper, self.loop.config.timeout_s
+                attempt.reasons = [why_failed(attempt.outcome, chosen, grip, limit_s)]
                 self._remember(chosen)
             return attempt
         if self.log is not None:
@@ -244,10 +260,9 @@ class Picker:
 
         if candidate is None:
             return result(False, "no_candidate", "; ".join(attempt.reasons))
-        self._set_scene(self._scene, candidate)
         self.checker.set_hand(self.player.state.gripper.opening_m)
         try:
-            self._play(self.placing.path(self.player.q_sent, candidate, attempt.obj, self._placed))
+            self._follow(partial(self._way_to_tray, candidate, attempt.obj))
         except PlanningError as error:
             trouble = error.trouble if isinstance(error, MotionTrouble) else None
             if trouble in (Trouble.BLOCKED_PATH, Trouble.TOO_LONG):
@@ -302,26 +317,17 @@ class Picker:
         self._last_way = way
         self.player.play(way)
 
+    def _way_to_tray(self, candidate: GraspCandidate, obj: ObjectState | None) -> Trajectory:
+        self.around.show(self._scene, candidate)
+        self.player.see(self.checker.boxes)
+        return self.placing.path(self.player.q_sent, candidate, obj, self._placed)
+
     def _way(self, q: Array, look: Look | None, opening_m: float | None = None) -> Trajectory:
         """A free way to joints (n,) rad; raises ``PlanningError`` where there is none."""
-        self._set_scene(look, None)
+        self.around.show(look)
+        self.player.see(self.checker.boxes)
         self.checker.set_hand(opening_m)
         return self.paths.to_joints(self.player.q_sent, q)
-
-    def _why(self, attempt: GraspAttempt, candidate: GraspCandidate) -> str:
-        """For a person: how the policy's part failed."""
-        grip = self.player.state.gripper
-        x, y, z = candidate.X_world_grasp.position_m
-        what = {
-            Outcome.MISSED.value: "lifted, but the fingers held nothing at the top",
-            Outcome.STRAYED.value: "the hand left the way to the grasp",
-            Outcome.TIMEOUT.value: (
-                f"not lifted within {self.loop.config.timeout_s:g} s (fingers open "
-                f"{grip.opening_m:.3f} m, pressing {grip.force_n:.0f} N): too heavy, or something "
-                "is in the way"
-            ),
-        }.get(attempt.outcome, attempt.outcome)
-        return f"grasp of {candidate.width_m:.3f} m at ({x:.2f}, {y:.2f}, {z:.2f}) m: {what}"
 
     def _put_back(self) -> None:
         """What is held goes back to where it was lifted, as far as that is free."""
@@ -329,16 +335,6 @@ class Picker:
             self.back_off()
             self.rise(-self.loop.config.lift_m)
         self.release()
-
-    def _set_scene(self, look: Look | None, held: GraspCandidate | None) -> None:
-        cleared: list[Box] = []
-        if look is not None and held is not None:
-            x, y, _ = held.X_world_grasp.position_m
-            cleared.append(Box((x, y, 0.2), (0.22, 0.22, 0.4), name="held"))
-        self.checker.set_scene(
-            None if look is None else look.height_map, self.placing.walls, cleared
-        )
-        self.player.see(self.checker.boxes)
 
     def _remember(self, candidate: GraspCandidate) -> None:
         self._failed.append((candidate.X_world_grasp.position_m[:2], _yaw(candidate)))

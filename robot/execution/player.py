@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from robot.errors import SafetyError, SteadyhandError
 from robot.execution.grasp import GraspLoop
 from robot.execution.guard import MotionGuard
-from robot.execution.states import MotionTrouble, Trouble
+from robot.execution.states import MotionTrouble, PathBlocked, Trouble
 from robot.interface import Clock, Robot
 from robot.planning.obstacles import Box
 from robot.safety.supervisor import Supervisor
@@ -36,6 +36,9 @@ _LONGEST_BRAKING_TICKS = 240
 
 # Share of the speed given up in one tick: from full speed to rest in 0.15 s.
 _SLOWING = 1.0 / 36
+# What is in the way of a motion is asked so often: 20 times a second.
+_LOOK_TICKS = 12
+_CALM_S = 0.1
 
 T = TypeVar("T")
 Motion = Generator[tuple[Array, Array], SafetyVerdict, T]
@@ -102,6 +105,10 @@ class Player:
         self.gripper = self._gripped = loop.gripper.command(loop.limits.gripper.max_opening_m)
         self._felt: GripperState | None = None
         self._acted_s: float | None = None
+        #: Asked several times a second with the joints (m, n) rad that are still to come: what
+        #: stands in their way, or None.
+        self.blocked: Callable[[Array], str | None] | None = None
+        self._in_the_way = ""
         self.sync()
 
     def sync(self) -> None:
@@ -200,9 +207,13 @@ class Player:
         """Follow a trajectory; where the supervisor slows it, its time runs slower.
 
         Raises:
+            PathBlocked: something came into its way; the arm has come to rest before it.
             MotionTrouble: the guard ended it; the arm has come to rest on its way.
         """
         trouble = self.run(self.playing(trajectory))
+        if self._in_the_way:
+            self.hold(_CALM_S)
+            raise PathBlocked(self._in_the_way)
         if trouble is not None:
             raise MotionTrouble(trouble)
 
@@ -213,8 +224,10 @@ class Player:
     def playing(self, trajectory: Trajectory) -> Motion[Trouble | None]:
         """The motion along a trajectory, until the arm has come to rest at its end.
 
-        Where the guard finds trouble, the arm slows down on its way, and stays there.
+        Where the guard finds trouble, or something is in the way, the arm slows down on its way,
+        and stays there.
         """
+        self._in_the_way = ""
         time_s = trajectory.time_s
         if len(time_s) < 2:
             return None
@@ -224,6 +237,7 @@ class Player:
         if guard is not None:
             guard.begin()
         at, scale = 0.0, max(speed, _SLOWING)
+        ticks = 0
         rest = np.zeros(trajectory.position_rad.shape[1])
         while at < trajectory.duration_s:
             at = min(at + TICK_S * scale, trajectory.duration_s)
@@ -240,7 +254,13 @@ class Player:
                 trouble = trouble or guard.check(self.state, self.q_sent, verdict)
                 if guard.slipping:
                     self.press_harder()
-                wanted = 0.0 if trouble is not None else guard.speed
+                wanted = guard.speed
+            ticks += 1
+            if self.blocked is not None and trouble is None and ticks % _LOOK_TICKS == 0:
+                ahead = trajectory.position_rad[k:]
+                self._in_the_way = self.blocked(ahead) or ""
+                trouble = Trouble.BLOCKED_PATH if self._in_the_way else None
+            wanted = 0.0 if trouble is not None else wanted
             speed += min(max(wanted - speed, -_SLOWING), _SLOWING)
             if speed <= 0.0:
                 return trouble

@@ -49,6 +49,18 @@ class MotionTrouble(PlanningError):
         self.trouble = trouble
 
 
+class PathBlocked(MotionTrouble):
+    """Something known is in the way of the rest of a motion; the arm is at rest before it.
+
+    Args:
+        what: is in the way.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(Trouble.BLOCKED_PATH)
+        self.args = (f"stopped: {what}",)
+
+
 RECOVERIES = {
     Trouble.SLIP: "press harder and carry on at half the speed",
     Trouble.EMPTY_HAND: "open, rise, look again, prefer another grip",

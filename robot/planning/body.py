@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pinocchio as pin
 from numpy.typing import NDArray
+from scipy.spatial import ConvexHull
 
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
-from robot.planning.shapes import Shape, load_shapes
+from robot.planning.mesh_shapes import arm_shapes
+from robot.planning.shapes import Shape
 
 Array = NDArray[np.float64]
 
@@ -22,7 +24,7 @@ class ArmBody:
     """
 
     def __init__(self, limits: RobotLimits, kinematics: Kinematics) -> None:
-        self._shapes = load_shapes(limits.urdf.parent / f"{limits.name}_collision.yaml")
+        self._shapes = arm_shapes(limits, kinematics)
         self._model = kinematics.model
         self._data = self._model.createData()
 
@@ -51,6 +53,9 @@ class ArmBody:
 
 def _within(shape: Shape, points_m: Array, margin_m: float) -> NDArray[np.bool_]:
     apart = points_m - np.array(shape.at_m)
+    if shape.points_m is not None:
+        faces = ConvexHull(np.array(shape.points_m)).equations
+        return np.asarray((apart @ faces[:, :3].T + faces[:, 3] <= margin_m).all(axis=1))
     if shape.size_m is not None:
         half = 0.5 * np.array(shape.size_m) + margin_m
         return np.asarray((np.abs(apart) <= half).all(axis=1))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import coal
 import numpy as np
 import pinocchio as pin
 from numpy.typing import NDArray
@@ -15,16 +13,17 @@ from configs.load import bounded
 from robot.errors import ConfigError, PlanningError
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
+from robot.planning.mesh_shapes import arm_shapes
 from robot.planning.obstacles import Box, columns, tray_walls
-from robot.planning.shapes import ArmShapes, load_shapes
+from robot.planning.shapes import ArmShapes
+from robot.planning.solids import Room, Solids, Surroundings, hulls_of, solids_of
 from robot.types import HeightMap, Pose
 
 __all__ = ["Box", "CollisionChecker", "CollisionConfig", "tray_walls"]
 
 Array = NDArray[np.float64]
 
-HELD = "held object"
-_TABLE_SIZE_M = (4.0, 4.0, 0.5)
+_HULLS, _ALL = 0, 1
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class CollisionConfig:
 class CollisionChecker:
     """Checks joints against the arm itself, the table, boxes, and a height map.
 
-    The arm is what ``<name>_collision.yaml`` beside its URDF says. The table is the plane z = 0,
-    endless. One instance serves one thread.
+    The arm is what ``<name>_collision.yaml`` beside its URDF says, or the hulls of the URDF's own
+    meshes. The table is the plane z = 0, endless. One instance serves one thread.
 
     Args:
         limits: of the arm.
@@ -74,21 +73,25 @@ class CollisionChecker:
         shapes: ArmShapes | None = None,
     ) -> None:
         self.config = CollisionConfig() if config is None else config
-        path = limits.urdf.parent / f"{limits.name}_collision.yaml"
-        self.shapes = load_shapes(path) if shapes is None else shapes
+        self.shapes = arm_shapes(limits, kinematics) if shapes is None else shapes
         self.max_opening_m = limits.gripper.max_opening_m
         self._tool_frame = limits.tool_frame
         self._model = kinematics.model
-        self._data = self._model.createData()
         missing = [n for n in self.shapes.links if not self._model.existFrame(n)]
         if missing:
-            raise ConfigError(f"{path}: link {missing[0]!r} is not in {limits.urdf}")
+            raise ConfigError(
+                f"{limits.name}_collision.yaml: link {missing[0]!r} is not in {limits.urdf}"
+            )
         self._opening_m = self.max_opening_m
         self._hand_table_m = self.config.hand_above_table_m
         self._boxes: list[Box] = []
         self._held: tuple[Array, pin.SE3] | None = None
-        self._roomy: tuple[Any, Any] | None = None
-        self._build()
+        c = self.config
+        self._room = Room(
+            c.scene_margin_m, c.search_margin_m, c.arm_above_table_m, c.held_above_table_m
+        )
+        self._parts = hulls_of(self.shapes), solids_of(self.shapes)
+        self._made: list[Solids | None] = [None, None]
 
     # ---- what there is
 
@@ -112,7 +115,12 @@ class CollisionChecker:
             self._boxes += columns(
                 height_map, config.block_m, config.lowest_m, cleared=tuple(cleared)
             )
-        self._build()
+        self._changed()
+
+    def prepare(self) -> None:
+        """Make now what the first check after a change of the scene would make; milliseconds."""
+        for which in (_HULLS, _ALL):
+            self._solids(which)
 
     @property
     def boxes(self) -> tuple[Box, ...]:
@@ -137,13 +145,13 @@ class CollisionChecker:
                 f"attach_box: pose must be given in {self._tool_frame}, not {X_tool_obj.parent}"
             )
         self._held = (size, pin.SE3(X_tool_obj.rotation, np.array(X_tool_obj.position_m)))
-        self._build()
+        self._changed()
 
     def detach(self) -> None:
         """Nothing is held any more; harmless when nothing was."""
         if self._held is not None:
             self._held = None
-            self._build()
+            self._changed()
 
     def set_hand(self, opening_m: float | None = None, clearance_m: float | None = None) -> None:
         """Set what all further checks, and the paths planned with them, assume of the hand.
@@ -156,27 +164,26 @@ class CollisionChecker:
         clearance = self.config.hand_above_table_m if clearance_m is None else float(clearance_m)
         if opening != self._opening_m:
             self._opening_m = opening
-            self._place_fingers()
+            for solids in filter(None, self._made):
+                solids.open(opening)
         if clearance != self._hand_table_m:
             self._hand_table_m = clearance
-            self._geometry.geometryObjects[self._hand_table].placement = _table_at(clearance)
+            for solids in filter(None, self._made):
+                solids.lower_hand(clearance)
 
     # ---- what is asked
 
     def is_free(self, q: Array) -> bool:
         """Whether nothing touches at joints (n,) rad, the hand as last set; the fast check."""
-        return not pin.computeCollisions(self._model, self._data, self._broad, q, True)
+        return self._solids(_HULLS).free(q) or self._solids(_ALL).free(q)
 
     def has_room(self, q: Array) -> bool:
         """As :meth:`is_free`, with ``search_margin_m`` more to scene and table: for searches."""
-        if self._roomy is None:
-            data = self._geometry.createData()
-            pairs = self._geometry.collisionPairs
-            for pair, request in zip(pairs, data.collisionRequests, strict=True):
-                if pair.second in self._surroundings:
-                    request.security_margin = self.config.search_margin_m
-            self._roomy = data, _broad_phase(self._model, self._geometry, data)
-        return not pin.computeCollisions(self._model, self._data, self._roomy[1], q, True)
+        return self._solids(_HULLS).roomy(q) or self._solids(_ALL).roomy(q)
+
+    def has_hull_room(self, q: Array) -> bool:
+        """As :meth:`has_room`, judged by the links' hulls alone: faster, and never too lenient."""
+        return self._solids(_HULLS).roomy(q)
 
     def in_collision(
         self,
@@ -208,91 +215,23 @@ class CollisionChecker:
 
     def contacts(self, q: Array) -> frozenset[str]:
         """All pairs that touch at joints (n,) rad, each as "a hits b", the hand as last set."""
-        geometry, data = self._geometry, self._geometry_data
-        pin.computeCollisions(self._model, self._data, geometry, data, q, False)
-        return frozenset(
-            f"{self._owner[pair.first]} hits {self._owner[pair.second]}"
-            for pair, result in zip(geometry.collisionPairs, data.collisionResults, strict=True)
-            if result.isCollision()
-        )
+        return self._solids(_ALL).contacts(q)
 
     # ---- how it is kept
 
-    def _build(self) -> None:
-        """Make Pinocchio's geometry anew; a few milliseconds."""
-        self._geometry = pin.GeometryModel()
-        self._owner: list[str] = []
-        self._surroundings: set[int] = set()
-        solids: dict[str, list[int]] = {}
-        self._finger_rest: list[tuple[int, pin.SE3, str]] = []
-        for link, shapes in self.shapes.links.items():
-            frame = self._model.frames[self._model.getFrameId(link)]
-            for shape in shapes:
-                solid, placement = shape.geometry()
-                index = self._add(link, frame.parentJoint, frame.placement * placement, solid)
-                solids.setdefault(link, []).append(index)
-                if link in self.shapes.fingers:
-                    self._finger_rest.append((index, placement, link))
-        for first, second in self.shapes.checked_pairs():
-            self._pair(solids[first], solids[second])
+    def _changed(self) -> None:
+        """The scene, or what is held, is another; both models are made anew when asked for."""
+        self._made = [None, None]
 
-        config = self.config
-        hand = [i for link in self.shapes.hand for i in solids[link]]
-        apart = {*self.shapes.on_table, *self.shapes.hand}
-        arm = [i for link, own in solids.items() if link not in apart for i in own]
-        table = coal.Box(*_TABLE_SIZE_M)
-        self._pair(arm, [self._add("table", 0, _table_at(config.arm_above_table_m), table)])
-        self._hand_table = self._add("table", 0, _table_at(self._hand_table_m), table)
-        self._pair(hand, [self._hand_table])
-        scene = []
-        for box in self._boxes:
-            size = np.array(box.size_m) + 2 * config.scene_margin_m
-            at = pin.SE3(box.rotation, np.array(box.center_m, dtype=np.float64))
-            scene.append(self._add(box.name, 0, at, coal.Box(*size)))
-        objects = self._geometry.geometryObjects
-        moving = [i for own in solids.values() for i in own if objects[i].parentJoint > 0]
-        self._pair(moving, scene)
-
-        if self._held is not None:
-            size, X_tool_obj = self._held
-            tool = self._model.frames[self._model.getFrameId(self._tool_frame)]
-            held = self._add(HELD, tool.parentJoint, tool.placement * X_tool_obj, coal.Box(*size))
-            self._pair([held], [self._add("table", 0, _table_at(config.held_above_table_m), table)])
-            self._pair([held], scene)
-            # The last links stay where they are as seen from the hand: nothing to check there.
-            far = [i for own in solids.values() for i in own
-                   if objects[i].parentJoint < tool.parentJoint - 1]  # fmt: skip
-            self._pair([held], far)
-        self._place_fingers()
-        self._geometry_data = self._geometry.createData()
-        self._broad = _broad_phase(self._model, self._geometry, self._geometry_data)
-        self._roomy = None  # made when first asked for
-
-    def _add(self, owner: str, joint: int, placement: pin.SE3, solid: Any) -> int:
-        name = f"{len(self._owner)} {owner}"  # Pinocchio wants every name once
-        self._owner.append(owner)
-        solid = pin.GeometryObject(name, joint, placement, solid)
-        index = int(self._geometry.addGeometryObject(solid))
-        if joint == 0 and owner not in self.shapes.links:
-            self._surroundings.add(index)
-        return index
-
-    def _pair(self, firsts: Sequence[int], seconds: Sequence[int]) -> None:
-        for first in firsts:
-            for second in seconds:
-                self._geometry.addCollisionPair(pin.CollisionPair(first, second))
-
-    def _place_fingers(self) -> None:
-        for index, rest, link in self._finger_rest:
-            way = np.array(self.shapes.fingers[link]) * 0.5 * self._opening_m
-            travel = pin.SE3(np.eye(3), way)
-            frame = self._model.frames[self._model.getFrameId(link)]
-            self._geometry.geometryObjects[index].placement = frame.placement * travel * rest
-
-
-def _broad_phase(model: Any, geometry: Any, data: Any) -> Any:
-    return pin.BroadPhaseManager_DynamicAABBTreeCollisionManager(model, geometry, data)
-
-
-def _table_at(height_m: float) -> pin.SE3:
-    return pin.SE3(np.eye(3), np.array([0.0, 0.0, height_m - 0.5 * _TABLE_SIZE_M[2]]))
+    def _solids(self, which: int) -> Solids:
+        """With hulls (0) or all solids (1); a few milliseconds when the scene has changed."""
+        solids = self._made[which]
+        if solids is None:
+            around = Surroundings(
+                tuple(self._boxes), self._held, self._opening_m, self._hand_table_m
+            )
+            solids = Solids(
+                self._model, self._tool_frame, self.shapes, self._room, around, self._parts[which]
+            )
+            self._made[which] = solids
+        return solids

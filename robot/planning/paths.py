@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,34 @@ from robot.types import Pose, Trajectory
 Array = NDArray[np.float64]
 
 
-# How often and how to search: with extra room or without, and with which part of the resolution.
-_ATTEMPTS = ((True, 1.0), (True, 0.5), (False, 0.5), (True, 0.25), (False, 0.25))
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One way to search: what counts as free, and the steps over the resolution.
+
+    Attributes:
+        judge: ``hulls``: with extra room, by the links' hulls alone, which is quick; ``roomy``:
+            with extra room; ``tight``: without.
+        steps: between points that are looked at, in the search and while shortening.
+        closely: the same for the timed motion, which has the last word.
+    """
+
+    judge: Literal["hulls", "roomy", "tight"]
+    steps: float
+    closely: float
+
+
+# Between two checked points a corner of the arm may still graze something. So the first searches
+# keep extra room (except close to an end that has none), the next ones do without it in finer
+# steps, and the samples of the motion have the last word.
+_ATTEMPTS = (
+    _Attempt("hulls", 1.5, 1.0),
+    _Attempt("roomy", 1.0, 0.5),
+    _Attempt("roomy", 0.5, 0.5),
+    _Attempt("tight", 0.5, 0.5),
+    _Attempt("roomy", 0.25, 0.25),
+    _Attempt("tight", 0.25, 0.25),
+)
+_ROUGHER = 2.0  # a search's steps over those: what it finds is looked at again
 
 
 @dataclass(frozen=True)
@@ -105,26 +132,24 @@ class PathPlanner:
         resolution = self.config.resolution_rad
         if line_contact(q_from, q_to, free, resolution) is None:
             trajectory = self._timed([q_from, q_to], free, motion, resolution)
-            if all(free(q) for q in trajectory.position_rad):
+            if all(free(q) for q in self._looked_at(trajectory, 0.5)):
                 return trajectory
-        # Between two checked points a corner of the arm may still graze something. So the first
-        # searches keep extra room (except close to an end that has none), the next ones do
-        # without it in finer steps, and the samples of the motion have the last word.
         deadline = time.monotonic() + self.config.planning_time_s
         reason = ""
-        for attempt, (roomy, finer) in enumerate(_ATTEMPTS):
+        for number, attempt in enumerate(_ATTEMPTS):
             # Each may use half of what is left, the last one all.
             allowed = deadline - time.monotonic()
-            allowed *= 1.0 if attempt == len(_ATTEMPTS) - 1 else 0.5
+            allowed *= 1.0 if number == len(_ATTEMPTS) - 1 else 0.5
             if allowed <= 0:
                 break
-            keep = self._roomy(free, q_from, q_to) if roomy else free
-            seed = self.seed + attempt
-            waypoints = self._search(q_from, q_to, keep, finer * resolution, allowed, seed)
+            keep = self._roomy(free, q_from, q_to, attempt)
+            steps = attempt.steps * resolution
+            waypoints = self._search(q_from, q_to, keep, steps, allowed, self.seed + number)
             if waypoints is None:
                 continue
-            trajectory = self._timed(waypoints, keep, motion, finer * resolution)
-            touching = next((q for q in trajectory.position_rad if not free(q)), None)
+            trajectory = self._timed(waypoints, keep, motion, steps)
+            looked_at = self._looked_at(trajectory, attempt.closely)
+            touching = next((q for q in looked_at if not free(q)), None)
             if touching is None:
                 return trajectory
             reason = f"; best path: {self.checker.first_contact(touching)}"
@@ -203,7 +228,8 @@ class PathPlanner:
     ) -> list[Array] | None:
         joints = self.limits.joints
         low, high = np.minimum(joints.lower_rad, q_from), np.maximum(joints.upper_rad, q_from)
-        path = connect(q_from, q_to, free, low, high, resolution_rad, time_s, seed)
+        rough = _ROUGHER * resolution_rad
+        path = connect(q_from, q_to, free, low, high, rough, time_s, seed)
         if path is None:
             return None
         rng = np.random.default_rng(seed)
@@ -234,6 +260,14 @@ class PathPlanner:
         parts = [section(curve, a, b, motion, cruise) for a, b, cruise in spans]
         return time_curve(curve, parts, motion, config.rate_hz)
 
+    def _looked_at(self, trajectory: Trajectory, closely: float) -> Array:
+        """(m, n) its samples, but for those within so many resolutions of one that is kept."""
+        q = trajectory.position_rad
+        way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(q, axis=0), axis=1))])
+        step = closely * self.config.resolution_rad
+        kept = np.searchsorted(way, np.arange(0.0, way[-1], step))
+        return np.asarray(q[np.unique(np.append(kept, len(q) - 1))])
+
     def _validity(self, q_from: Array) -> Free:
         """Whether joints are free, contacts at the start forgiven close to it."""
         checker, near = self.checker, self.config.escape_rad
@@ -248,15 +282,20 @@ class PathPlanner:
 
         return free
 
-    def _roomy(self, free: Free, q_from: Array, q_to: Array) -> Free:
+    def _roomy(self, free: Free, q_from: Array, q_to: Array, attempt: _Attempt) -> Free:
         """Asks for more room than ``free``, except close to a start or goal without room."""
         checker, near = self.checker, self.config.escape_rad
-        tight = [q for q in (q_from, q_to) if not checker.has_room(q)]
+        if attempt.judge == "tight":
+            return free
+        room = checker.has_hull_room if attempt.judge == "hulls" else checker.has_room
+        tight = [q for q in (q_from, q_to) if not room(q)]
+        if not tight:
+            return room
 
         def roomy(q: Array) -> bool:
             if any(np.abs(q - end).max() <= near for end in tight):
                 return free(q)
-            return checker.has_room(q)
+            return room(q)
 
         return roomy
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -16,6 +17,8 @@ Free = Callable[[Array], bool]
 
 # Rounded corners tighter than this are left out: the arm stops there instead.
 _TIGHTEST_RAD = 0.02
+# Shortening ends after so many tries in a row that saved less than this share of the length.
+_IN_VAIN, _WORTHWHILE = 25, 0.01
 
 
 def line_contact(a: Array, b: Array, free: Free, resolution_rad: float) -> Array | None:
@@ -24,11 +27,22 @@ def line_contact(a: Array, b: Array, free: Free, resolution_rad: float) -> Array
     Points are at most ``resolution_rad`` (Euclidean, rad) apart; both ends are checked.
     """
     n = max(1, math.ceil(float(np.linalg.norm(b - a)) / resolution_rad))
-    for k in range(n + 1):
-        q = a + (b - a) * (k / n)
+    # Middles of what is left first: most lines that are not free are found out soon.
+    for q in a + (b - a) * (_spread(n)[:, None] / n):
         if not free(q):
-            return q
+            return np.asarray(q)
     return None
+
+
+@functools.lru_cache(maxsize=512)
+def _spread(n: int) -> Array:
+    """0 to n: the ends, the middle, the quarters, and so on."""
+    power = 1 << (n - 1).bit_length()
+    order = [0, n]
+    while power > 1:
+        order += range(power // 2, n, power)
+        power //= 2
+    return np.array(order, dtype=np.float64)
 
 
 def connect(
@@ -88,13 +102,21 @@ def connect(
 
 def shortcut(
     path: list[Array], free: Free, resolution_rad: float, tries: int, rng: np.random.Generator
-) -> list[Array]:
-    """A shorter free path between the same ends, by cutting across between random points."""
-    path = _pruned(path, free, resolution_rad)
+) -> list[Array] | None:
+    """A shorter free path between the same ends, by cutting across between random points.
+
+    Returns:
+        None where the path, looked at this closely, is not free.
+    """
+    pruned = _pruned(path, free, resolution_rad)
+    if pruned is None:
+        return None
+    path, in_vain = pruned, 0
     for _ in range(tries):
-        if len(path) <= 2:
+        if len(path) <= 2 or in_vain >= _IN_VAIN:
             break
-        lengths = np.array([np.linalg.norm(b - a) for a, b in itertools.pairwise(path)])
+        in_vain += 1
+        lengths = np.array(_lengths(path))
         ends = np.concatenate([[0.0], np.cumsum(lengths)])
         low, high = np.sort(rng.uniform(0.0, ends[-1], 2))
         i = int(np.searchsorted(ends, low, side="right")) - 1
@@ -105,16 +127,29 @@ def shortcut(
         b = path[j] + (path[j + 1] - path[j]) * ((high - ends[j]) / lengths[j])
         if line_contact(a, b, free, resolution_rad) is None:
             path = [*path[: i + 1], a, b, *path[j + 1 :]]
+            saved = float(ends[-1]) - sum(_lengths(path))
+            if saved > _WORTHWHILE * ends[-1]:
+                in_vain = 0
     return _pruned(path, free, resolution_rad)
 
 
-def _pruned(path: list[Array], free: Free, resolution_rad: float) -> list[Array]:
-    """Leave out every waypoint that a straight line can skip, farthest skips first."""
+def _lengths(path: list[Array]) -> list[float]:
+    return [float(np.linalg.norm(b - a)) for a, b in itertools.pairwise(path)]
+
+
+def _pruned(path: list[Array], free: Free, resolution_rad: float) -> list[Array] | None:
+    """Leave out every waypoint that a straight line can skip, farthest skips first.
+
+    Returns:
+        None where a line between two neighbours is not free.
+    """
     kept, i = [path[0]], 0
     while i < len(path) - 1:
         j = len(path) - 1
-        while j > i + 1 and line_contact(path[i], path[j], free, resolution_rad) is not None:
+        while line_contact(path[i], path[j], free, resolution_rad) is not None:
             j -= 1
+            if j == i:
+                return None
         kept.append(path[j])
         i = j
     return kept

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from configs.load import load
 from robot.errors import ConfigError
+from robot.planning.hulls import UNIT_BALL, convex
 
 Array = NDArray[np.float64]
 
@@ -22,28 +23,38 @@ class Shape:
     """One solid, placed in the frame of its link.
 
     Attributes:
-        kind: a capsule from ``at_m`` to ``to_m``; a sphere about ``at_m``; or a box about
-            ``at_m`` with its edges along the link's axes.
+        kind: a capsule from ``at_m`` to ``to_m``; a sphere about ``at_m``; a box about ``at_m``
+            with its edges along the link's axes; or the convex hull of ``points_m``.
         at_m: (3,) m.
         to_m: (3,) the other end of a capsule's axis, m.
         radius_m: of a capsule or sphere.
         size_m: (3,) full edge lengths of a box, m.
+        points_m: corners of a hull, seen from ``at_m``.
     """
 
-    kind: Literal["capsule", "sphere", "box"]
+    kind: Literal["capsule", "sphere", "box", "hull"]
     at_m: tuple[float, float, float]
     to_m: tuple[float, float, float] | None = None
     radius_m: float | None = None
     size_m: tuple[float, float, float] | None = None
+    points_m: tuple[tuple[float, float, float], ...] | None = None
 
     def __post_init__(self) -> None:
-        needs = {"capsule": ("to_m", "radius_m"), "sphere": ("radius_m",), "box": ("size_m",)}
-        for field in ("to_m", "radius_m", "size_m"):
+        needs = {
+            "capsule": ("to_m", "radius_m"),
+            "sphere": ("radius_m",),
+            "box": ("size_m",),
+            "hull": ("points_m",),
+        }
+        for field in ("to_m", "radius_m", "size_m", "points_m"):
             if (getattr(self, field) is not None) != (field in needs[self.kind]):
                 want = " and ".join(needs[self.kind])
                 raise ConfigError(f"{field}: a {self.kind} is given by at_m and {want}")
         sizes = [*(self.size_m or ()), *([] if self.radius_m is None else [self.radius_m])]
-        if min(sizes) <= 0:
+        if self.points_m is not None:
+            if len(self.points_m) < 4:
+                raise ConfigError(f"a hull needs at least 4 points, got {len(self.points_m)}")
+        elif min(sizes) <= 0:
             raise ConfigError(f"a {self.kind}'s sizes must be above 0 m, got {sizes}")
 
     def geometry(self) -> tuple[coal.CollisionGeometry, pin.SE3]:
@@ -51,6 +62,8 @@ class Shape:
         at = np.array(self.at_m)
         if self.size_m is not None:
             return coal.Box(*self.size_m), pin.SE3(np.eye(3), at)
+        if self.points_m is not None:
+            return convex(np.array(self.points_m)), pin.SE3(np.eye(3), at)
         if self.to_m is None:
             return coal.Sphere(self.radius_m), pin.SE3(np.eye(3), at)
         axis = np.array(self.to_m) - at
@@ -58,6 +71,21 @@ class Shape:
         turn = pin.Quaternion.FromTwoVectors(np.array([0.0, 0.0, 1.0]), axis / max(length, 1e-9))
         rotation = turn.matrix() if length > 1e-6 else np.eye(3)
         return coal.Capsule(self.radius_m, length), pin.SE3(rotation, at + 0.5 * axis)
+
+    def corners(self) -> Array:
+        """(n, 3) points in the link's frame whose convex hull holds the solid, m.
+
+        Round solids are held by polyhedra at most 10 % wider.
+        """
+        at = np.array(self.at_m)
+        if self.points_m is not None:
+            return at + np.array(self.points_m)
+        if self.size_m is not None:
+            signs = np.stack(np.meshgrid([-0.5, 0.5], [-0.5, 0.5], [-0.5, 0.5]), axis=-1)
+            return np.asarray(at + signs.reshape(-1, 3) * np.array(self.size_m))
+        around = (self.radius_m or 0.0) * UNIT_BALL
+        ends = [at] if self.to_m is None else [at, np.array(self.to_m)]
+        return np.concatenate([end + around for end in ends])
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,10 @@ VERBS = (
     "bench env",
     "bench edge",
     "bench perception",
+    "bench planning",
+    "robot info",
+    "robot check",
+    "robot weigh",
 )
 
 

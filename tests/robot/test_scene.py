@@ -1,0 +1,127 @@
+"""Declared obstacles: they count on the way to a grasp, and when they appear on the way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robot.errors import PlanningError
+from robot.geometry import grasp_rotation
+from robot.kinematics import Kinematics
+from robot.limits import load_limits
+from robot.planning.collision import CollisionChecker
+from robot.planning.hulls import UNIT_BALL
+from robot.planning.mesh_shapes import arm_shapes
+from robot.planning.obstacles import Box
+from robot.planning.paths import PathPlanner
+from robot.planning.scene import SceneModel
+from robot.types import GraspCandidate, HeightMap, Look, Pose
+
+LIMITS = load_limits("panda")
+KINEMATICS = Kinematics(LIMITS)
+HOME = LIMITS.home_rad
+
+
+def candidate(x: float, y: float, z: float, width_m: float = 0.04) -> GraspCandidate:
+    X = Pose.from_matrix("world", "grasp", grasp_rotation(0.0), (x, y, z))
+    return GraspCandidate(X, width_m, 0.08, 1.0, 0, 0.0)
+
+
+def above(x: float, y: float, z: float) -> np.ndarray:
+    q = KINEMATICS.inverse(Pose.from_matrix("world", "tool0", grasp_rotation(0.0), (x, y, z)), HOME)
+    assert q is not None
+    return q
+
+
+def scene(*declared: Box) -> SceneModel:
+    return SceneModel(CollisionChecker(LIMITS, KINEMATICS), (), declared)
+
+
+def test_a_wall_beside_the_object_forbids_the_grasp_and_a_far_one_does_not() -> None:
+    near = Box((0.5, 0.075, 0.06), (0.3, 0.012, 0.12), name="wall")
+    far = Box((0.5, 0.20, 0.06), (0.3, 0.012, 0.12), name="wall")
+    grip, q = candidate(0.5, 0.0, 0.02), above(0.5, 0.0, 0.12)
+    with pytest.raises(PlanningError, match=r"grasp at .* hits wall"):
+        scene(near).check_line(KINEMATICS, grip, q, 0.22)
+    scene(far).check_line(KINEMATICS, grip, q, 0.22)
+
+
+def test_a_low_board_forbids_the_lift() -> None:
+    board = Box((0.5, 0.0, 0.45), (0.3, 0.3, 0.02), name="board")
+    with pytest.raises(PlanningError, match="hits board"):
+        scene(board).check_line(KINEMATICS, candidate(0.5, 0.0, 0.02), above(0.5, 0, 0.12), 0.22)
+
+
+def test_a_grip_on_a_wall_is_known_as_such() -> None:
+    around = scene(Box((0.5, 0.2, 0.06), (0.4, 0.012, 0.12), name="wall"))
+    assert around.is_part(candidate(0.5, 0.2, 0.1))
+    assert not around.is_part(candidate(0.5, 0.1, 0.1))
+    assert not around.is_part(candidate(0.5, 0.2, 0.3))
+
+
+def test_what_appears_is_seen_on_the_rest_of_a_motion_only_where_it_hits() -> None:
+    around = scene()
+    paths = PathPlanner(LIMITS, KINEMATICS, around._checker)
+    around.show(None)
+    motion = paths.to_joints(HOME, above(0.5, 0.3, 0.2)).position_rad
+    assert around.ahead(motion) is None
+    around.appear(Box((0.5, -0.4, 0.1), (0.1, 0.1, 0.2), name="far"))
+    assert around.ahead(motion) is None
+    around.appear(Box((0.48, 0.28, 0.2), (0.08, 0.08, 0.4), name="pole"))
+    assert "pole" in str(around.ahead(motion))
+
+
+def test_unseen_cells_are_filled_when_asked_for() -> None:
+    heights = np.zeros((60, 60), np.float32)
+    seen = np.ones((60, 60), bool)
+    seen[20:40, 20:40] = False
+    look = Look((), HeightMap(np.array([0.35, -0.15]), 0.005, heights, seen, 0.0), 0.0, "truth")
+    around = scene()
+    around.show(look)
+    assert around._checker.boxes == ()
+    around.unseen_m = 0.12
+    around.show(look)
+    assert max(box.size_m[2] for box in around._checker.boxes) == pytest.approx(0.12)
+
+
+def test_hulls_answer_as_all_solids_do() -> None:
+    """A quick yes of the hulls is never wrong: whatever they call free is free for all solids."""
+    checker = CollisionChecker(LIMITS, KINEMATICS)
+    checker.set_scene(None, [Box((0.45, 0.1, 0.2), (0.1, 0.1, 0.4))])
+    hulls, solids = checker._solids(0), checker._solids(1)
+    rng = np.random.default_rng(0)
+    free = 0
+    for _ in range(300):
+        q = rng.uniform(LIMITS.joints.lower_rad, LIMITS.joints.upper_rad)
+        if hulls.free(q):
+            free += 1
+            assert solids.free(q)
+    assert free > 30
+
+
+def test_the_ball_inside_its_polyhedron() -> None:
+    from scipy.spatial import ConvexHull
+
+    assert np.abs(ConvexHull(UNIT_BALL).equations[:, 3]).min() >= 1 - 1e-9
+
+
+@pytest.mark.parametrize("name", ["iiwa14", "xarm6"])
+def test_solids_out_of_meshes_hold_the_meshes(name: str) -> None:
+    import pinocchio as pin
+
+    limits = load_limits(name)
+    kinematics = Kinematics(limits)
+    shapes = arm_shapes(limits, kinematics)
+    geometry = pin.buildGeomFromUrdf(kinematics.model, str(limits.urdf), pin.GeometryType.COLLISION)
+    from scipy.spatial import ConvexHull
+
+    link = "lbr_iiwa_link_3" if name == "iiwa14" else "link3"
+    solid = next(
+        o for o in geometry.geometryObjects if kinematics.model.frames[o.parentFrame].name == link
+    )
+    X = kinematics.model.frames[solid.parentFrame].placement.inverse() * solid.placement
+    points = np.array(solid.geometry.vertices()) @ X.rotation.T + X.translation
+    hull = ConvexHull(np.array(shapes.links[link][0].points_m)).equations
+    out = (points @ hull[:, :3].T + hull[:, 3]).max()
+    assert out < 1e-3
+    assert not CollisionChecker(limits, kinematics).contacts(limits.home_rad)
