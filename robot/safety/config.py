@@ -38,8 +38,8 @@ class ForceConfig:
             jump within a tick when the hand touches something.
         contact_n: pushing on against a force above this is slowed,
         contact_most_n: and against one above this not possible at all.
-        contact_stop_n: a force above this halts. Between ISO/TS 15066's quasi-static limits for
-            a face (65 N) and a hand (140 N).
+        contact_stop_n: a force above this halts. ISO/TS 15066's quasi-static limits are 65 N for
+            a face and 140 N for a hand.
         contact_stop_nm: as a turn about the tool.
         filter_share: share of a tick's torque that enters the smoothed one.
         power_w: mechanical power of all joints, ISO 10218-1:2006's 80 W.
@@ -49,9 +49,9 @@ class ForceConfig:
     torque_share: float = bounded(0.98, 0.1, 1.0)
     torque_s: float = bounded(0.1, 0.0, 5.0)
     torque_rate_s: float = bounded(0.05, 0.001, 1.0)
-    contact_n: float = bounded(45.0, 1.0, 500.0)
-    contact_most_n: float = bounded(70.0, 1.0, 500.0)
-    contact_stop_n: float = bounded(90.0, 1.0, 500.0)
+    contact_n: float = bounded(65.0, 1.0, 500.0)
+    contact_most_n: float = bounded(110.0, 1.0, 500.0)
+    contact_stop_n: float = bounded(140.0, 1.0, 500.0)
     contact_stop_nm: float = bounded(20.0, 0.1, 100.0)
     filter_share: float = bounded(0.2, 0.01, 1.0)
     power_w: float = bounded(80.0, 1.0, 2000.0)

@@ -62,7 +62,7 @@ class ContactMonitor:
     """The tool presses on nothing harder than it may: slowly at first, then not at all."""
 
     name = "contact"
-    source = "ISO/TS 15066: between a face's 65 N and a hand's 140 N, quasi-static"
+    source = "ISO/TS 15066, quasi-static: slower above a face's 65 N, stopped above a hand's 140 N"
 
     def __init__(self, config: SafetyConfig, tick: Tick) -> None:
         self._c, self._tick = config.force, tick

@@ -14,6 +14,7 @@ from robot.planning.collision import CollisionChecker
 from robot.planning.obstacles import Box
 from robot.planning.paths import PathPlanner
 from robot.planning.scene import SceneModel
+from robot.safety.suite import for_batches
 from robot.safety.supervisor import Supervisor
 from robot.types import (
     GripperCommand,
@@ -64,7 +65,8 @@ class Arm:
 def cell():
     arm = Arm()
     loop = GraspLoop.make(LIMITS)
-    player = Player(arm, arm, Supervisor(LIMITS, loop.kinematics), loop)
+    # It reports no torques, so nothing may be made of them.
+    player = Player(arm, arm, Supervisor(LIMITS, loop.kinematics, for_batches()), loop)
     kinematics = Kinematics(LIMITS)
     checker = CollisionChecker(LIMITS, kinematics)
     around = SceneModel(checker, ())
@@ -93,7 +95,9 @@ def test_the_arm_stops_before_what_appears_within_its_limits() -> None:
     assert max(off) < 0.02  # never left its path
     speed = np.diff(driven, axis=0) / TICK_S
     assert (np.abs(speed) <= LIMITS.joints.velocity_rad_s * 1.001).all()
-    assert (np.abs(np.diff(speed, axis=0)) / TICK_S <= LIMITS.joints.acceleration_rad_s2).all()
+    assert (
+        np.abs(np.diff(speed, axis=0)) / TICK_S <= LIMITS.joints.acceleration_rad_s2 * 1.0001
+    ).all()
     checker = around._checker
     assert not any(checker.first_contact(q) for q in driven[::10])
 

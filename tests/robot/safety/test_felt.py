@@ -88,7 +88,7 @@ def test_an_arm_that_moves_freely_feels_nothing():
 
 @pytest.mark.parametrize(
     ("down_n", "way", "level"),
-    [(30.0, -1, OK), (55.0, -1, SCALE), (55.0, 1, OK), (85.0, -1, SCALE), (100.0, 1, HALT)],
+    [(50.0, -1, OK), (80.0, -1, SCALE), (80.0, 1, OK), (130.0, -1, SCALE), (150.0, 1, HALT)],
 )
 def test_pressing_on_is_slowed_withdrawing_is_free(down_n, way, level):
     up = ARM.jacobian(HOME)
