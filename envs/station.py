@@ -37,6 +37,7 @@ from robot.loop.log import RunLog
 from robot.planning.body import ArmBody
 from robot.planning.obstacles import Box
 from robot.safety.novelty import Novelty, WatchedPolicy
+from robot.safety.suite import for_picks
 from robot.safety.supervisor import SafetyConfig, Supervisor
 from robot.types import Pose
 
@@ -58,7 +59,7 @@ class Station:
         scorer: rates grasp candidates, where there is one.
         views: cameras that look; 1 is the fixed one alone.
         watches: whether the object is seen anew while the policy acts.
-        safety: what the supervisor allows; all monitors are on when None.
+        safety: what the supervisor allows; ``suite.for_picks`` when None.
         novelty: tells where the policy sees what it has not seen before; None says nothing.
     """
 
@@ -104,7 +105,7 @@ class Station:
         player = Player(
             self.arm,
             self.clock,
-            Supervisor(self.limits, self.loop.kinematics, safety),
+            Supervisor(self.limits, self.loop.kinematics, safety or for_picks()),
             self.loop,
             log,
         )

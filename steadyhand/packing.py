@@ -112,7 +112,7 @@ def policy_models(
     int8, error = quantize_policy(fp32, observations, quantize)
     say(f"export: int8 action error {error.mean:.4f} on average, {error.max:.3f} at most")
     chosen = observations[rng.choice(len(observations), min(256, len(observations)), replace=False)]
-    random = random_observations(policy, rng, RANDOM_REFERENCES)
+    random = random_observations(policy, rng, RANDOM_REFERENCES, chosen.shape[1:-1])
     inputs: dict[str, dict[str, NDArray[Any]]] = {
         "policy": {"observation": chosen},
         "policy_fp32": {"observation": np.concatenate([chosen, random])},

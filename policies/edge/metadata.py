@@ -108,7 +108,8 @@ class PolicyMetadata:
         for i, own in enumerate(self.observation_names):
             if own not in places:
                 raise SteadyhandError(
-                    f"{name}: observation {own!r} is none of those that the robot makes"
+                    f"{name}: was made for {len(self.observation_names)} observations; "
+                    f"observation {own!r} is none of those given here"
                 )
             rows.append(places[own])
             unit = self.observation_units[i] if i < len(self.observation_units) else ""

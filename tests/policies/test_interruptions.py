@@ -106,6 +106,7 @@ def control_c_when(folder: Path, pattern: str) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_control_c_in_each_stage_and_on_from_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
