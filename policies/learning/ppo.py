@@ -144,6 +144,11 @@ def improve(
         evaluation_env: where it is measured; ``env`` when left out.
         progress: called with the figures of each evaluation.
     """
+    if not isinstance(network, PolicyNetwork):
+        raise SteadyhandError(
+            "PPO: begins from a perceptron (bc.clone.architecture=mlp); a chunk was chosen before "
+            "the state that its likelihood would be asked in"
+        )
     folder = Path(out)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)

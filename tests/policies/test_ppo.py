@@ -327,3 +327,34 @@ def test_a_critic_that_sees_more_leaves_the_actor_as_it_is(
     assert not torch.allclose(policy.predict_values(seen), policy.predict_values(other))
     kept = extract_actor(policy, network)
     assert torch.allclose(kept.raw(x), network.raw(x), atol=1e-6)
+
+
+def test_an_episode_out_of_time_is_worth_what_it_earned(
+    cloned: PolicyNetwork, reach_demos: Demonstrations, tmp_path: Path
+) -> None:
+    def rewards(timeout_fails: bool) -> np.ndarray:
+        torch.manual_seed(0)
+        model = guarded(cloned, reach_demos, GuardConfig(critic_warmup_steps=10**6))
+        with torch.no_grad():  # a critic that thinks highly of everything
+            model.policy.value_net.bias.fill_(5.0)
+        with Rollouts(REACH, workers=0) as rollouts:
+            measure = MeasureConfig(evaluate_every=10**6, evaluation_episodes=1)
+            folder = tmp_path / str(timeout_fails)
+            folder.mkdir()
+            guard = Guard(cloned, measure, rollouts, folder, "hash", lambda _: None)
+            guard.attach(model)
+            guard.timeout_fails = timeout_fails
+            model.learn(128, callback=guard)
+        return model.rollout_buffer.rewards.ravel().copy()
+
+    lost, hoped = rewards(True), rewards(False)
+    assert lost.max() <= 0.0  # the task pays nothing but distance
+    ends = hoped - lost
+    assert (ends > 3.0).sum() >= 1 and (ends[ends <= 3.0] == 0.0).all()
+
+
+def test_a_chunking_network_is_no_beginning(reach_demos: Demonstrations, tmp_path: Path) -> None:
+    config = CloneConfig(epochs=1, architecture="chunking")
+    network = clone(reach_demos, None, config).network
+    with pytest.raises(SteadyhandError, match="PPO: begins from a perceptron"):
+        improve(network, reach_demos, REACH, tmp_path, PpoConfig())  # type: ignore[arg-type]
