@@ -84,9 +84,9 @@ def nan_rows(session: Any, observation: NDArray[np.float32], role: str) -> str:
         BundleError: it becomes an fp32 action, or spoils another row.
     """
     own = False
-    for at in (0, observation.shape[1] - 1):
-        bad = np.resize(observation, (3, observation.shape[1]))
-        bad[1, at] = np.nan
+    for at in (0, observation.shape[-1] - 1):
+        bad = np.resize(observation, (3, *observation.shape[1:]))
+        bad[1, ..., at] = np.nan
         action = np.asarray(session.run(["action"], {"observation": bad})[0])
         own = bool(np.isnan(action[1]).all())
         if not own and role == "policy_fp32":

@@ -60,10 +60,12 @@ class EdgePolicy:
         self._session = open_session(model, self._name, session)
         props = self._session.get_modelmeta().custom_metadata_map
         self.metadata = PolicyMetadata.from_props(props, self._name)
+        ours = names is None
         if names is None:
             names, units = robot_observation()
-            self.metadata.must_act_here(self._name)
         rows = self.metadata.rows_in(names, units, self._name)
+        if ours:
+            self.metadata.must_act_here(self._name)
         self._rows = None if rows == tuple(range(len(names))) else np.array(rows, dtype=np.intp)
         self._made = (len(names),)
         n_obs, n_act = len(self.metadata.observation_names), len(self.metadata.action_names)

@@ -156,7 +156,7 @@ def test_a_bundle_is_refused_elsewhere(goal_run: Path, goal_bundle: Path) -> Non
         bundle_actor(goal_bundle, "int8", describe_env(EnvSpec("Pendulum-v1")))
     with pytest.raises(SteadyhandError, match="was trained in Test/Goal-v0, not in Pendulum-v1"):
         trained_actor(goal_run, describe_env(EnvSpec("Pendulum-v1")))
-    with pytest.raises(SteadyhandError, match="was made for 7 observations, the robot gives"):
+    with pytest.raises(SteadyhandError, match="was made for 7 observations"):
         EdgePolicy(goal_bundle)
     with pytest.raises(BundleError, match="is a policy for Test/Goal-v0, with no limits"):
         _ = Bundle.load(goal_bundle).limits_path
