@@ -130,7 +130,7 @@ def test_a_reading_that_is_not_finite_halts(policy_file: Path, value: float, at:
 
 
 def test_a_policy_for_something_else_is_refused(policy_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(SteadyhandError, match="was made for 4 observations; observation 'position' is none"):
+    with pytest.raises(SteadyhandError, match="was made for 4 observations; .*'position'"):
         EdgePolicy(policy_file)
     with pytest.raises(SteadyhandError, match="observation 'target' is none of those"):
         EdgePolicy(policy_file, names=("position", "goal", "error", "constant"))
