@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.arm import SimArm
 from envs.objects import ObjectModel
-from envs.panda import SimPanda
 from envs.scene import DropConfig, drop
 from envs.settled import SceneStore, SettledScene
 from envs.sight import Sight
@@ -49,7 +49,7 @@ class SceneBank:
     def __init__(
         self,
         world: World,
-        arm: SimPanda,
+        arm: SimArm,
         loop: GraspLoop,
         models: Sequence[ObjectModel],
         n_objects: int,

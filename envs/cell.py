@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from envs.arm import SimArm
 from envs.clock import SimClock
 from envs.exposure import Snapshot
 from envs.objects import ObjectModel
-from envs.panda import SimPanda
 from envs.physics import PhysicsConfig, apply_physics
 from envs.scene import DropConfig, drop
 from envs.world import World
@@ -48,7 +48,7 @@ class SimPlant:
         self.models, self.physics = models, physics
         self.drops = drops or DropConfig()
         self.world = World()
-        self.robot = SimPanda(self.world, limits)
+        self.robot = SimArm(self.world, limits)
         inner = SimClock(self.world)
         self.paced = None if pace == "sim" else PacedClock(inner, speed)
         self.clock: Clock = self.paced or inner

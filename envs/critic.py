@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.panda import SimPanda
+from envs.arm import SimArm
 from envs.world import World
 from robot.execution.grasp import TICKS, GraspLoop
 from robot.geometry import yaw_between
@@ -65,7 +65,7 @@ class CriticView:
         arm: whose gripper grasps.
     """
 
-    def __init__(self, world: World, arm: SimPanda) -> None:
+    def __init__(self, world: World, arm: SimArm) -> None:
         self.world, self.arm = world, arm
 
     def begin(self, body: int, candidate: GraspCandidate, truths: Sequence[Pose]) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from envs.arm import SimArm
 from envs.camera import OVERHEAD, WRIST, X_TOOL0_WRIST, X_WORLD_OVERHEAD, SimCamera
 from envs.objects import ObjectModel
-from envs.panda import SimPanda
 from envs.physics import PhysicsConfig
 from envs.world import World
 from robot.errors import SensorError
@@ -66,7 +66,7 @@ class CamerasNode:
         self._bus, self._physics = bus, physics
         self._models = {m.name: m for m in models}
         self.world = World()
-        self._arm = SimPanda(self.world, limits)
+        self._arm = SimArm(self.world, limits)
         self._kinematics = GraspLoop.make(limits).kinematics
         self._shown: tuple[str, ...] = ()
         rng = np.random.default_rng(0)

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import find, load
+from envs.arm import SimArm
 from envs.bank import SceneBank
 from envs.camera import Light, look_at, render
 from envs.critic import TRUTH, CriticView
 from envs.disturbance import Disturbance, DisturbanceConfig, misjudged, mistake
 from envs.objects import object_set
-from envs.panda import SimPanda
 from envs.perception_model import ModelledWatch, PerceptionModelConfig
 from envs.physics import apply_physics
 from envs.physics import physics as physics_setting
@@ -136,7 +136,7 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.limits = load_limits("panda")
         tick_s, self._ticks = 1.0 / tick_hz, ticks
         self.world = World(WorldConfig(tick_s=tick_s), gui=render_mode == "human")
-        self.arm = SimPanda(self.world, self.limits)
+        self.arm = SimArm(self.world, self.limits)
         self.loop = GraspLoop.make(self.limits, GraspLoopConfig(timeout_s=timeout_s), tick_s=tick_s)
         self.privileged_names = tuple(
             f"joint_position.{i}" for i in range(self.limits.joints.count)

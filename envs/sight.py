@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from envs.arm import SimArm
 from envs.camera import OVERHEAD, WRIST, X_TOOL0_WRIST, X_WORLD_OVERHEAD, SimCamera
-from envs.panda import SimPanda
 from envs.physics import PhysicsConfig
 from envs.truth import TruthPerception
 from envs.world import World
@@ -55,7 +55,7 @@ class Sight:
     def __init__(
         self,
         world: World,
-        arm: SimPanda,
+        arm: SimArm,
         loop: GraspLoop,
         physics: PhysicsConfig,
         models: Models | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ class Gripping(Fault):
         return (*told[:4], self._command)
 
 
-class Driven(Fault):
+class Driven(Fault, ABC):
     """The joints are driven by somebody else, from where they are; the pick's own way is lost.
 
     What drives goes on from what was really sent, so that only what it wants is wrong.
@@ -77,9 +78,9 @@ class Driven(Fault):
         wanted = self.velocity(run, at, (at - before) / DT)
         return state, (at + wanted * DT)[None], wanted[None], now, gripper
 
+    @abstractmethod
     def velocity(self, run: Injector, q: Array, qd: Array) -> Array:
         """(n,) rad/s to command next, at (n,) rad and after (n,) rad/s."""
-        raise NotImplementedError
 
     def towards(self, qd: Array, goal: Array) -> Array:
         """From one velocity to another within gentle accelerations."""

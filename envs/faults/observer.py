@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.arm import SimArm
 from envs.bullet import pybullet
-from envs.panda import SimPanda
 from envs.world import World
 from robot.limits import RobotLimits
 
@@ -92,7 +92,7 @@ class Observer:
     def __init__(
         self,
         world: World,
-        arm: SimPanda,
+        arm: SimArm,
         limits: RobotLimits,
         zones: tuple[tuple[Array, Array], ...] = (),
         allowed: Allowed | None = None,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
+from envs.arm import SimArm
 from envs.camera import (
     OVERHEAD,
     WRIST,
@@ -28,7 +29,6 @@ from envs.objects import (
     object_set,
     primitives,
 )
-from envs.panda import SimPanda
 from envs.physics import PhysicsConfig, PhysicsName, physics
 from envs.scene import settle
 from envs.synthesis import looks
@@ -141,7 +141,7 @@ class SceneMaker:
         self._physics = {name: physics(name) for name in names}
         self.world = World()
         limits = load_limits("panda")
-        self._arm = SimPanda(self.world, limits)
+        self._arm = SimArm(self.world, limits)
         self._kinematics = Kinematics(limits)
         self._home = np.asarray(limits.home_rad, dtype=np.float64)
 

@@ -12,9 +12,9 @@ import pytest
 
 from envs import bank as bank_module
 from envs import settled
+from envs.arm import SimArm
 from envs.bank import SceneBank
 from envs.objects import from_urdf, object_set
-from envs.panda import SimPanda
 from envs.physics import physics
 from envs.scene import DropConfig
 from envs.settled import CACHE_VARIABLE, SettledScene
@@ -27,7 +27,7 @@ from robot.limits import load_limits
 @pytest.fixture(scope="module")
 def parts():
     world, limits = World(), load_limits()
-    yield world, SimPanda(world, limits), GraspLoop.make(limits)
+    yield world, SimArm(world, limits), GraspLoop.make(limits)
     world.close()
 
 
@@ -128,7 +128,7 @@ def _fill(folder: str) -> None:
     patch = pytest.MonkeyPatch()
     patch.setenv(CACHE_VARIABLE, folder)
     world, limits = World(), load_limits()
-    own = bank((world, SimPanda(world, limits), GraspLoop.make(limits)))
+    own = bank((world, SimArm(world, limits), GraspLoop.make(limits)))
     for n in range(4):
         own.scene(n)
 

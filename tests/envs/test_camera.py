@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from envs.arm import SimArm
 from envs.camera import (
     OVERHEAD,
     X_WORLD_OVERHEAD,
@@ -15,7 +16,6 @@ from envs.camera import (
     render,
 )
 from envs.objects import ObjectModel
-from envs.panda import SimPanda
 from envs.physics import DepthNoiseConfig, physics
 from envs.world import World
 from robot.errors import SensorError
@@ -25,7 +25,7 @@ from robot.limits import load_limits
 @pytest.fixture(scope="module")
 def world():
     made = World()
-    SimPanda(made, load_limits())
+    SimArm(made, load_limits())
     made.add(
         ObjectModel("box", "box", dimensions_m=(0.1, 0.06, 0.05)), (0.5, 0.05, 0.025), (0, 0, 0, 1)
     )

@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("cyclonedds", reason="needs the extra ros2: pip install 'steadyhand[ros2]'")
 
+from envs.arm import SimArm
 from envs.clock import SimClock
-from envs.panda import SimPanda
 from envs.world import World
 from robot.dds.port import DdsConfig
 from robot.dds.robot import DdsRobot, DdsRobotConfig
@@ -33,7 +33,7 @@ LIMITS = load_limits("panda")
 
 def serve(domain: int, ended, told) -> None:
     world = World()
-    arm = SimPanda(world, LIMITS)
+    arm = SimArm(world, LIMITS)
     served = ServedArm(arm, PacedClock(SimClock(world)), dds=DdsConfig(domain_id=domain))
     served.run(ended.is_set)
     told.put((served.commands, served.stops, arm.read().joints.position_rad.tolist()))

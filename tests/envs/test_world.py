@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from envs.arm import SimArm
 from envs.objects import CLASSES, ObjectModel, drop_quaternion, from_urdf, object_set, primitives
-from envs.panda import SimPanda
 from envs.scene import DropConfig, drop, settle
 from envs.truth import TruthPerception
 from envs.world import World
@@ -20,7 +20,7 @@ from robot.types import GripperCommand, JointCommand
 @pytest.fixture(scope="module")
 def cell():
     world = World()
-    arm = SimPanda(world, load_limits())
+    arm = SimArm(world, load_limits())
     yield world, arm
     world.close()
 
@@ -77,7 +77,7 @@ def test_pybullet_datas_own_objects_load():
     assert from_urdf(root / "duck_vhacd.urdf").class_name == "irregular"
 
 
-def fingerprint(world: World, arm: SimPanda, seed: int) -> list[float]:
+def fingerprint(world: World, arm: SimArm, seed: int) -> list[float]:
     """Positions and joints after a short episode."""
     rng = np.random.default_rng(seed)
     world.reset()
@@ -103,7 +103,7 @@ def test_two_worlds_agree(cell):
     world, arm = cell
     other = World()
     try:
-        assert fingerprint(other, SimPanda(other, load_limits()), 5) == fingerprint(world, arm, 5)
+        assert fingerprint(other, SimArm(other, load_limits()), 5) == fingerprint(world, arm, 5)
     finally:
         other.close()
 
