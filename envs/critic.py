@@ -73,8 +73,7 @@ class CriticView:
         self._body = body
         self._start = self.world.pose(body)
         mass_kg, friction = self.world.mass_and_friction(body)
-        x, y, z, turn = aim(candidate, truths)
-        self._aim = [x / _UNIT_M, y / _UNIT_M, z / _UNIT_M, turn]
+        self.aim = aim(candidate, truths)
         self._physics = [
             2.0 * mass_kg,
             friction,
@@ -88,7 +87,8 @@ class CriticView:
         linear, _ = self.world.velocity(self._body)
         R_T = loop.target.rotation.T
         truth = [
-            *self._aim,
+            *(self.aim[:3] / _UNIT_M),
+            self.aim[3],
             *(R_T @ (here.position_m - loop.X_world_tool[:3, 3]) / _UNIT_M),
             *(R_T @ linear / (5.0 * _UNIT_M)),
             yaw_between(self._start.rotation, here.rotation),

@@ -1,4 +1,4 @@
-"""What happens to an object while the hand approaches: somebody shifts or turns it."""
+"""What happens to an object: somebody shifts or turns it, or it slips out of the fingers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
+from envs.arm import SimArm
 from envs.world import WORKSPACE_MAX_M, WORKSPACE_MIN_M, World
 from robot.geometry import grasp_rotation, yaw_between
 from robot.types import GraspCandidate, Pose
@@ -36,6 +37,58 @@ class DisturbanceConfig:
     pace_s: float = bounded(0.3, 0.02, 5.0)
     candidate_off_m: float = bounded(0.02, 0.0, 0.1)
     candidate_off_deg: float = bounded(20.0, 0.0, 90.0)
+
+
+@dataclass(frozen=True)
+class SlipConfig:
+    """How an object slips out of the fingers, once in an episode.
+
+    Attributes:
+        lifted_m: range of the height above where it lay at which it begins to.
+        force_n: what the fingers press with meanwhile, at most.
+        lasts_s: how long.
+    """
+
+    lifted_m: tuple[float, float] = (0.03, 0.15)
+    force_n: float = bounded(0.0, 0.0, 1000.0)
+    lasts_s: float = bounded(0.4, 0.0, 10.0)
+
+
+class Slip:
+    """One episode's slip of one object; call :meth:`advance` before each tick.
+
+    The fingers' force gives way for a moment. Friction would be the other thing to take away, but
+    Bullet keeps what a contact had when it began.
+
+    Args:
+        config: how.
+        world: where the object is.
+        arm: whose fingers hold it.
+        body: the object.
+        rng: draws everything.
+    """
+
+    def __init__(
+        self, config: SlipConfig, world: World, arm: SimArm, body: int, rng: np.random.Generator
+    ) -> None:
+        self.config, self.world, self.arm, self.body = config, world, arm, body
+        self._at_m = float(world.aabb(body)[0][2]) + float(rng.uniform(*config.lifted_m))
+        self._force_n = arm.force_limit_n
+        self._over = False
+        self.began_s: float | None = None
+
+    def advance(self) -> None:
+        """Let it slip during the coming tick, if it is time to."""
+        if self._over:
+            return
+        now = self.world.time_s
+        if self.began_s is None:
+            if float(self.world.aabb(self.body)[0][2]) >= self._at_m:
+                self.began_s = now
+                self.arm.force_limit_n = self.config.force_n
+        elif now - self.began_s >= self.config.lasts_s:
+            self._over = True
+            self.arm.force_limit_n = self._force_n
 
 
 class Disturbance:

@@ -7,6 +7,7 @@ It does not look at the heights around the candidate: it goes where the candidat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ _GRIP = part("opening")
 _CONTACT = part("contact")
 _AGE = part("object_age")
 _CLEAR_M = 0.06
+_GAIN = 6.0  # of the way to go, each second
 _FRESH_S = 0.3
 
 
@@ -32,11 +34,21 @@ class ExpertPolicy:
     Args:
         lift_m: height to lift to, above the grasp, m.
         scale: what an action of 1 means.
+        aim: tells where the true grasp lies, seen from the candidate: (4,) x, y, z m and yaw rad.
+            Its clone cannot see that and learns what the observation says of it on average; so
+            when to come down and when to close hangs on what the hand last did about its error,
+            which both can see, and not on the error.
     """
 
-    def __init__(self, lift_m: float, scale: ActionScale = DEFAULT_SCALE) -> None:
+    def __init__(
+        self,
+        lift_m: float,
+        scale: ActionScale = DEFAULT_SCALE,
+        aim: Callable[[], NDArray[np.float64]] | None = None,
+    ) -> None:
         self.lift_m = lift_m
         self.scale = scale
+        self.aim = aim
 
     def reset(self) -> None:
         """Nothing to forget: the observation holds all there is."""
@@ -53,24 +65,30 @@ class ExpertPolicy:
         # Whether it is closing is read from where the hand is and what it was told, with room on
         # both sides: a clone's action is never exactly the expert's.
         told_m = 0.5 * (float(previous[4]) + 1.0) * self.scale.opening_m
-        lateral = float(np.hypot(position[0], position[1]))
-        near = abs(position[2]) < 0.025 and lateral < 0.02
+        if self.aim is not None:
+            *shift, turn = self.aim()
+            position, yaw = position - shift, yaw - float(turn)
+        lateral, off = float(np.hypot(position[0], position[1])), yaw
+        if self.aim is not None:
+            lateral = float(np.hypot(previous[0], previous[1])) * self.scale.linear_m_s / _GAIN
+            off = float(previous[3]) * self.scale.yaw_rad_s / _GAIN
+        near = abs(position[2]) < 0.025 and (lateral < 0.02 or self.aim is not None)
         started = told_m < float(o[_OPENING][0]) - 0.02
         closing = contact or empty or (started and near)
         if not closing:
             # Sideways and turning first, so that the fingers come down where they are meant to.
             error = -position
-            ready = float(np.clip(1.6 - lateral / 0.005 - abs(yaw) / 0.10, 0.0, 1.0))
-            goal = error[2] - _CLEAR_M * _above(lateral, yaw)
+            ready = float(np.clip(1.6 - lateral / 0.005 - abs(off) / 0.10, 0.0, 1.0))
+            goal = error[2] - _CLEAR_M * _above(lateral, off)
             # Where the object is watched, the last centimetres wait until it was seen just now.
             stale = bool(_FRESH_S < o[_AGE][0] < 0.99 * OLD_S)
             if stale and position[2] > -0.04:
                 goal = min(goal, 0.0)
-            velocity = np.clip(6.0 * error, -0.22, 0.22)
-            velocity[2] = np.clip(6.0 * goal, -0.16, 0.20 * ready)
+            velocity = np.clip(_GAIN * error, -0.22, 0.22)
+            velocity[2] = np.clip(_GAIN * goal, -0.16, 0.20 * ready)
             action[:3] = velocity / self.scale.linear_m_s
-            action[3] = np.clip(-6.0 * yaw, -1.2, 1.2) / self.scale.yaw_rad_s
-            there = abs(error[2]) < 0.004 and lateral < 0.004 and abs(yaw) < 0.06
+            action[3] = np.clip(-_GAIN * yaw, -1.2, 1.2) / self.scale.yaw_rad_s
+            there = abs(error[2]) < 0.004 and lateral < 0.004 and abs(off) < 0.06
             # Something is in the way just before the end: close on what there is.
             there |= error[2] < 0.02 and previous[2] > 0.04 and abs(o[_VELOCITY][2]) < 0.008
             there &= not stale
@@ -79,13 +97,13 @@ class ExpertPolicy:
                 action[:4] = 0.0
         else:
             opening = 0.0
-            height = -position[2]
+            height = -float(o[_POSITION][2])
             if contact or empty:
                 # Gently off the table, then faster: most slips happen while the grip still seats.
                 speed = np.clip(0.06 + 3.0 * max(height, 0.0), 0.0, 0.22)
                 speed = min(speed, max(0.0, 5.0 * (self.lift_m + 0.01 - height)))
                 action[2] = -speed / self.scale.linear_m_s
-            else:  # stay where the fingers are meant to close
+            elif self.aim is None:  # stay where the fingers are meant to close
                 action[:2] = np.clip(-4.0 * position[:2], -0.1, 0.1) / self.scale.linear_m_s
                 action[3] = np.clip(-4.0 * yaw, -0.5, 0.5) / self.scale.yaw_rad_s
         action[4] = 2 * opening / self.scale.opening_m - 1
@@ -104,3 +122,9 @@ def _above(lateral: float, yaw: float) -> float:
 def expert_for(env: Any) -> ExpertPolicy:
     """The expert for a grasp environment, as ``policies.evaluation.rollouts`` makes actors."""
     return ExpertPolicy(env.unwrapped.loop.config.lift_m)
+
+
+def knowing_expert_for(env: Any) -> ExpertPolicy:
+    """The expert that knows where the true grasp lies."""
+    own = env.unwrapped
+    return ExpertPolicy(own.loop.config.lift_m, aim=lambda: own.aim)

@@ -17,7 +17,14 @@ from envs.camera import (
     SimCamera,
 )
 from envs.clock import SimClock
-from envs.disturbance import Disturbance, DisturbanceConfig, misjudged, mistake
+from envs.disturbance import (
+    Disturbance,
+    DisturbanceConfig,
+    Slip,
+    SlipConfig,
+    misjudged,
+    mistake,
+)
 from envs.objects import ObjectModel
 from envs.physics import PhysicsConfig, apply_physics
 from envs.scene import DropConfig, drop
@@ -125,6 +132,7 @@ class Station:
             log=log,
         )
         player.blocked = self.picker.around.ahead
+        self.slip: Slip | None = None
 
     def begin(
         self,
@@ -133,12 +141,14 @@ class Station:
         seed: int,
         disturbance: DisturbanceConfig | None = None,
         obstacles: Sequence[Box] = (),
+        slip: SlipConfig | None = None,
     ) -> int:
         """A new episode: drop ``models``, draw the physics, bring the arm home.
 
         With a ``disturbance`` the first object is disturbed as soon as the policy acts, and the
-        candidate is off. ``obstacles`` stand on the table, and the planner knows them; those that
-        hang above it are put there when the objects lie.
+        candidate is off; with a ``slip`` it slips away once it is lifted. ``obstacles`` stand on
+        the table, and the planner knows them; those that hang above it are put there when the
+        objects lie.
 
         Returns:
             How many times an object had to be dropped again.
@@ -165,6 +175,11 @@ class Station:
         self.picker.misjudge = None
         if disturbance is not None:
             self._disturb(disturbance, np.random.default_rng((seed, 11)))
+        self.slip = None
+        if slip is not None:
+            first = next(iter(self.world.bodies))
+            self.slip = Slip(slip, self.world, self.arm, first, np.random.default_rng((seed, 12)))
+            self.world.before_tick = self.slip.advance
         return redrawn
 
     def _disturb(self, config: DisturbanceConfig, rng: np.random.Generator) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from configs.load import as_dict, bounded, digest, find, load
-from envs.disturbance import DisturbanceConfig
+from envs.disturbance import DisturbanceConfig, SlipConfig
 from envs.objects import ObjectModel
 from envs.scene import DropConfig
 from envs.station import Station
@@ -23,7 +23,7 @@ from robot.planning.obstacles import Box
 from robot.types import PickResult
 
 ProtocolName = Literal[
-    "single", "kuka", "clutter", "disturbed", "bin", "shelf", "cluttered-path", "stack"
+    "single", "kuka", "clutter", "disturbed", "slip", "bin", "shelf", "cluttered-path", "stack"
 ]
 
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
@@ -36,7 +36,8 @@ class Protocol:
     Attributes:
         name: ``single``: one object, one attempt, held; ``kuka``: several objects, one attempt,
             lifted high; ``clutter``: several objects, attempts until clear or too many failures;
-            ``disturbed``: single, and the object is moved as ``disturbance`` says; ``bin``,
+            ``disturbed``: single, and the object is moved as ``disturbance`` says; ``slip``: the
+            object slips away once it is lifted, has to be missed and gripped anew; ``bin``,
             ``shelf``, ``cluttered-path``: one attempt among ``obstacles``, held as in single; for
             ``cluttered-path`` also put away; ``stack``: one of two boxes onto the other.
         n_objects: drawn with replacement.
@@ -44,8 +45,9 @@ class Protocol:
         success_height_m: an object must be this far above the table, all of it (single) or its
             centre (kuka).
         hold_s: for how long after the lift it must stay there.
-        failures_in_a_row_n: clutter ends after so many.
+        failures_in_a_row_n: clutter and slip end after so many.
         obstacles: boxes that stand on the table, known to the planner.
+        slip: how the object slips, where it does.
     """
 
     name: ProtocolName = "single"
@@ -55,13 +57,15 @@ class Protocol:
     hold_s: float = bounded(1.0, 0.0, 60.0)
     failures_in_a_row_n: int = bounded(2, 1, 20)
     obstacles: tuple[Box, ...] = ()
+    slip: SlipConfig | None = None
 
     @property
     def digest(self) -> str:
         """Changes when anything about the protocol does."""
         content = as_dict(self)
-        if not self.obstacles:  # so that results from before there were any can be compared
-            del content["obstacles"]
+        for late in ("obstacles", "slip"):  # so that results from before can be compared
+            if not getattr(self, late):
+                del content[late]
         return digest(content)
 
 
@@ -93,6 +97,7 @@ class EpisodeResult:
         redrawn: drops that were repeated because an object came to rest out of reach.
         names: of the objects.
         sim_s: simulated seconds.
+        slipped: whether the object slipped as the protocol has it.
     """
 
     seed: int
@@ -104,6 +109,7 @@ class EpisodeResult:
     redrawn: int = 0
     names: list[str] = field(default_factory=list)
     sim_s: float = 0.0
+    slipped: bool = False
 
 
 def run_protocol(
@@ -123,6 +129,7 @@ def run_protocol(
         int(rng.integers(2**31)),
         disturbance(rules.name),
         rules.obstacles,
+        rules.slip,
     )
     judge = _JUDGES.get(rules.name, _single)
     try:
@@ -133,6 +140,7 @@ def run_protocol(
         _fail(result, "blind")
     if rules.name == "clutter":
         result.cleared = len(put_away(station))
+    result.slipped = station.slip is not None and station.slip.began_s is not None
     result.sim_s = station.world.time_s
     return result
 
@@ -152,6 +160,29 @@ def _single(station: Station, rules: Protocol, result: EpisodeResult) -> None:
         result.successes = 1
     else:
         _fail(result, "dropped")
+
+
+def _regrip(station: Station, rules: Protocol, result: EpisodeResult) -> None:
+    """Held as in single in the end; whoever holds nothing has to notice that and try again."""
+    while len(result.failures) < rules.failures_in_a_row_n:
+        attempt = _attempt(station, result)
+        if attempt.held:
+            station.picker.hold(rules.hold_s)
+            if float(station.world.aabb(next(iter(station.world.bodies)))[0][2]) >= (
+                rules.success_height_m
+            ):
+                result.successes = 1
+                return
+            if station.loop.gripper_state.contact:
+                _fail(result, "not_noticed")
+                return
+        _fail(result, "dropped" if attempt.held else attempt.outcome)
+        try:
+            station.picker.release()
+            station.picker.home()
+        except PlanningError:
+            _fail(result, "no_way_home")
+            return
 
 
 def _kuka(station: Station, rules: Protocol, result: EpisodeResult) -> None:
@@ -272,6 +303,7 @@ def _attempt(station: Station, result: EpisodeResult) -> GraspAttempt:
 
 _JUDGES = {
     "kuka": _kuka,
+    "slip": _regrip,
     "clutter": clear_table,
     "cluttered-path": _around,
     "stack": _stack,
@@ -314,4 +346,8 @@ def summary(results: Sequence[EpisodeResult], rules: Protocol) -> dict[str, Any]
         out["objects_total"] = objects
         out["cleared"] = sum(r.cleared for r in results)
         out["cleared_rate"] = out["cleared"] / max(objects, 1)
+    if rules.slip is not None:
+        out["attempts"] = attempts
+        out["slipped"] = sum(r.slipped for r in results)
+        out["regripped"] = sum(r.slipped and r.successes > 0 for r in results)
     return out

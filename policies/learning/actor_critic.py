@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -161,6 +162,14 @@ def actor_parameters(policy: ActorCriticPolicy) -> list[nn.Parameter]:
         *policy.action_net.parameters(),
         policy.log_std,
     ]
+
+
+def hold(policy: ActorCriticPolicy, learns: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Keep the actor's weights and biases where ``learns``, layer by layer, is 0."""
+    for layer, (weight, bias) in zip(_actor_linears(policy), learns, strict=True):
+        # A gradient of zero moves nothing, since neither momentum nor decay ever was any.
+        layer.weight.register_hook(lambda g, kept=weight: g * kept)
+        layer.bias.register_hook(lambda g, kept=bias: g * kept)
 
 
 def critic_parameters(policy: ActorCriticPolicy) -> list[nn.Parameter]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,6 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from configs.load import bounded
 from policies.evaluation.rollouts import Behaviour, Rollouts, episode_seeds, success_of
 from policies.learning.actor_critic import extract_actor
+from policies.learning.curriculum import Lesson, changes_at
 from policies.learning.guarded import GuardedPPO
 from policies.learning.network import PolicyNetwork, torch_bytes, torch_load
 from policies.storage import replace_file
@@ -86,6 +87,8 @@ class Guard(BaseCallback):
         self.next_look = config.evaluate_every
         self._recent: list[bool] = []
         self.timeout_fails = False
+        #: All steps, and the curriculum over them.
+        self.lessons: tuple[int, Sequence[Lesson]] = (1, ())
 
     def attach(self, model: GuardedPPO, reward_scale: float = 1.0) -> None:
         """Measure the clone, or take up the checkpoint of an earlier run."""
@@ -123,6 +126,10 @@ class Guard(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self.num_timesteps >= self.next_look:
             self.look()
+        steps, lessons = self.lessons
+        if lessons:
+            changes = changes_at(lessons, self._ppo.num_timesteps / steps)
+            self.training_env.env_method("change", changes)
 
     def _on_step(self) -> bool:
         rewards, infos = self.locals["rewards"], self.locals["infos"]

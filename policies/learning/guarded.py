@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from policies.learning.actor_critic import (
     GuardedPolicy,
     actor_parameters,
     critic_parameters,
+    hold,
     load_actor,
     policy_kwargs,
 )
@@ -74,6 +76,8 @@ class GuardedPPO(PPO):
         network: the cloned policy; it is copied.
         demonstrations: observations (N, n_obs) and actions (N, n_act) for the cloning loss.
         guards: the guards.
+        learns: for each of the network's layers which weights and biases may change, 1 or 0 each;
+            all where None.
         critic_hidden: layers of the critic.
         critic_learning_rate: of its optimizer; ``learning_rate`` is the actor's.
         **kwargs: as for Stable-Baselines3's ``PPO``.
@@ -86,6 +90,7 @@ class GuardedPPO(PPO):
         demonstrations: tuple[NDArray[np.float32], NDArray[np.float32]],
         guards: GuardConfig,
         *,
+        learns: Sequence[tuple[Tensor, Tensor]] | None = None,
         critic_hidden: tuple[int, ...] = (256, 256),
         critic_learning_rate: float = 1e-3,
         **kwargs: Any,
@@ -101,6 +106,8 @@ class GuardedPPO(PPO):
         self.cloned = copy.deepcopy(network).requires_grad_(False)
         cast(GuardedPolicy, self.policy).persistence = guards.noise_persistence
         load_actor(self.policy, network)
+        if learns is not None:
+            hold(self.policy, learns)
         self._demos = tuple(torch.from_numpy(np.asarray(d)) for d in demonstrations)
         self.actor_optimizer = torch.optim.Adam(
             actor_parameters(self.policy), lr=self.lr_schedule(1.0), eps=1e-5

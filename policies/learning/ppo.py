@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +21,11 @@ from policies.evaluation.statistics import (
     bootstrap_difference,
     paired_difference,
 )
+from policies.learning.curriculum import Changeable, Lesson, check
 from policies.learning.guard import Guard, MeasureConfig
 from policies.learning.guarded import GuardConfig, GuardedPPO
 from policies.learning.network import PolicyNetwork
+from policies.learning.residual import ResidualConfig, beside, learning
 from policies.provenance import provenance
 from policies.storage import replace_json
 from robot.errors import SteadyhandError
@@ -46,8 +49,11 @@ class PpoConfig:
         learning_rate: of the actor, at the start; falls linearly to zero.
         critic_learning_rate: of the critic.
         critic_hidden: layers of the critic.
+        residual: lets a correction learn beside the clone instead of the clone itself.
         critic_sees: keyword arguments of the environment under which it appends to its observation
             what only the critic may see; the actor never does.
+        curriculum: lessons in changed environments, one after the other; what is left of the steps
+            is the environment itself. It is measured in that one all the time.
         timeout_fails: an episode that is cut short counts as over. Otherwise its end is worth what
             the critic thinks of it, and a policy that waits for the end never learns better.
         gamma: discount a policy step.
@@ -72,7 +78,9 @@ class PpoConfig:
     learning_rate: float = bounded(1e-4, 1e-8, 1.0)
     critic_learning_rate: float = bounded(1e-3, 1e-8, 1.0)
     critic_hidden: tuple[int, ...] = bounded((256, 256), 1, 4096)
+    residual: ResidualConfig = field(default_factory=ResidualConfig)
     critic_sees: dict[str, bool] = field(default_factory=dict)
+    curriculum: tuple[Lesson, ...] = ()
     timeout_fails: bool = False
     gamma: float = bounded(0.99, 0.0, 1.0)
     gae_lambda: float = bounded(0.95, 0.0, 1.0)
@@ -82,6 +90,9 @@ class PpoConfig:
     reward_scale: float = bounded(1.0, 0.0, 1e6)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     threads: int = bounded(2, 1, 64)
+
+    def __post_init__(self) -> None:
+        check(self.curriculum)
 
 
 @dataclass(frozen=True)
@@ -119,8 +130,8 @@ def make_vec_env(env: EnvSpec, workers: int) -> VecEnv:
     environment's own client must not be shared.
     """
     if workers == 0:
-        return DummyVecEnv([env.make])
-    return SubprocVecEnv([env.make] * workers, start_method="spawn")
+        return DummyVecEnv([partial(Changeable, env)])
+    return SubprocVecEnv([partial(Changeable, env)] * workers, start_method="spawn")
 
 
 def improve(
@@ -152,13 +163,19 @@ def improve(
     folder = Path(out)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
+    learns = None
+    start = network
+    if config.residual.hidden:
+        start = beside(network, config.residual, demos)
+        learns = learning(network, config.residual)
     vec = make_vec_env(replace(env, kwargs={**env.kwargs, **config.critic_sees}), config.workers)
     try:
         model = GuardedPPO(
             vec,
-            network,
+            start,
             (demos.observation, demos.action),
             config.guards,
+            learns=learns,
             critic_hidden=config.critic_hidden,
             critic_learning_rate=config.critic_learning_rate,
             learning_rate=lambda remaining: config.learning_rate * remaining,
@@ -174,15 +191,16 @@ def improve(
         )
         fingerprint = digest(config)
         with Rollouts(evaluation_env or env, config.workers) as rollouts:
-            guard = Guard(network, config.measure, rollouts, folder, fingerprint, progress)
+            guard = Guard(start, config.measure, rollouts, folder, fingerprint, progress)
             guard.attach(model, config.reward_scale or demos.return_scale(config.gamma))
             guard.timeout_fails = config.timeout_fails
+            guard.lessons = config.steps, config.curriculum
             left = config.steps - model.num_timesteps
             if left > 0 and not guard.stopped:
                 vec.seed(config.seed + model.num_timesteps)
                 _learn(model, left, guard, env)
                 guard.look()  # the last update counts too
-            return _finish(model, guard, config, rollouts, folder)
+            return _finish(model, guard, network, config, rollouts, folder)
     finally:
         _close(vec)
 
@@ -208,7 +226,12 @@ def _learn(model: GuardedPPO, steps: int, guard: Guard, env: EnvSpec) -> None:
 
 
 def _finish(
-    model: GuardedPPO, guard: Guard, config: PpoConfig, rollouts: Rollouts, folder: Path
+    model: GuardedPPO,
+    guard: Guard,
+    clone: PolicyNetwork,
+    config: PpoConfig,
+    rollouts: Rollouts,
+    folder: Path,
 ) -> PpoResult:
     """Compare best and clone on seeds that chose nothing so far, and write one of them."""
     seeds = list(
@@ -227,7 +250,7 @@ def _finish(
     # The best of several looks flatters itself; on fresh episodes PPO has to earn its place.
     better = interval[0] > 0.0 and guard.best is not guard.clone
     result = PpoResult(
-        network=guard.best if better else guard.clone,
+        network=guard.best if better else clone,
         chosen="ppo" if better else "clone",
         before=float(before.mean()),
         after=float(after.mean()),

@@ -24,6 +24,7 @@ from policies.evaluation.protocols import (
     summary,
 )
 from robot.errors import ConfigError
+from robot.observation import part
 
 ROOT = Path(__file__).parents[2]
 LIFT_M = 0.22
@@ -76,6 +77,7 @@ class Attempts:
         ("kuka", "2833ffeb9361"),
         ("clutter", "0c840cac46b1"),
         ("disturbed", "f13cea273ca3"),
+        ("slip", "bb6ac53fc845"),
     ],
 )
 def test_the_protocols_are_frozen(name, digest):
@@ -170,6 +172,35 @@ def test_single_without_closing_fails_with_its_category(station, with_policy):
     result = run_protocol(station, protocol("single"), PRIMITIVES, 0)
     assert (result.successes, result.attempts) == (0, 1)
     assert result.failures == ["strayed"]
+
+
+class OneTry:
+    """The expert, which does not go back down for what it lost."""
+
+    def __init__(self):
+        self._expert = ExpertPolicy(LIFT_M)
+
+    def reset(self):
+        self._had = False
+
+    def act(self, observation):
+        action = self._expert.act(observation)
+        self._had |= bool(observation[part("contact")][0] > 0.5)
+        if self._had:
+            action[2], action[4] = min(action[2], -0.3), -1.0
+        return action
+
+
+def test_what_slips_away_is_missed_and_gripped_anew(station, with_policy):
+    rules = protocol("slip")
+    result = run_protocol(station, rules, SMALL, 1)
+    assert result.slipped and result.successes == 1
+    with_policy(OneTry())
+    result = run_protocol(station, rules, SMALL, 1)
+    assert result.slipped and result.successes == 1
+    assert (result.attempts, result.failures) == (2, ["missed"])
+    told = summary([result], rules)
+    assert (told["slipped"], told["regripped"], told["attempts"]) == (1, 1, 2)
 
 
 def test_kuka_lifts_higher_than_039(station):
