@@ -180,8 +180,8 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, Path):  # what is in it counts, not where this copy of the project lies
+        return hashlib.sha256(value.read_bytes()).hexdigest() if value.is_file() else value.name
     return value
 
 

@@ -53,7 +53,7 @@ def faults(
             picks = observe_picks(
                 shipped(), calibrate, seed, on_pick=lambda _: bar.advance(bar.task_ids[0])
             )
-        file = calibrate_novelty(picks, alpha, Bundle.load(shipped()).model("policy"), target)
+        file = calibrate_novelty(picks, alpha, Bundle.load(shipped()), target)
         emit(
             {
                 "picks": len(picks),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from envs.faults.fault import Fault, Told
 from envs.faults.injector import Injector
+from envs.faults.surroundings import drag
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
 from robot.planning.collision import CollisionChecker
@@ -19,7 +20,7 @@ from robot.types import GripperCommand
 Array = NDArray[np.float64]
 
 DT = 1.0 / 240.0
-_WORST = {"speed": 1.78, "power": 100.0}  # m/s, W: less would be within limits
+_FAST_M_S = 1.78  # less would be within limits
 _GENTLE = 0.8  # share of the acceleration limits, so that nothing else is wrong
 
 
@@ -175,16 +176,26 @@ class Reaching(Driven):
         return self.towards(qd, goal / max(1.0, share / 0.9))
 
 
-class Swung(Driven):
-    """Several joints at nearly full speed at once, each within its limits: the tool, or the motors'
-    power, is beyond.
+class Hauled(Reaching):
+    """The tool is driven upwards fast, and something hangs on it.
 
     Args:
-        what: ``speed`` or ``power``.
+        to_m: (3,) where to, world.
+        speed_m_s: of the tool.
+        force_n: with which it pulls downwards.
     """
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, to_m: tuple[float, float, float], speed_m_s: float, force_n: float) -> None:
+        super().__init__(to_m, speed_m_s)
+        self._force_n = force_n
+
+    def before_tick(self, run: Injector) -> None:
+        """Pull."""
+        drag(run, -self._force_n)
+
+
+class Swung(Driven):
+    """Several joints at nearly full speed at once, each within its limits: the tool is beyond."""
 
     def begin(self, run: Injector) -> None:
         """Find the swing that is worst."""
@@ -196,11 +207,11 @@ class Swung(Driven):
             worst = self._worst(goal)
             if worst > best:
                 best, self._goal = worst, goal
-        if best < _WORST[self._what]:
+        if best < _FAST_M_S:
             run.impossible()
 
     def _worst(self, goal: Array) -> float:
-        """How fast, or strong, it gets within half a second, in the box and away from singular."""
+        """How fast it gets within half a second, in the box and away from singular postures."""
         kinematics, limits = self._kinematics, self._limits
         q, qd, most = self._last.copy(), np.zeros(7), 0.0
         for _ in range(12):
@@ -217,13 +228,7 @@ class Swung(Driven):
                 break
             if np.linalg.cond(J) > 15.0:
                 break
-            speed = float(np.linalg.norm((J @ qd)[:3]))
-            if self._what == "speed":
-                most = max(most, speed)
-            elif speed > 1.6:
-                break
-            else:
-                most = max(most, abs(float(kinematics.gravity_torque(q) @ qd)))
+            most = max(most, float(np.linalg.norm((J @ qd)[:3])))
         return most
 
     def velocity(self, run: Injector, q: Array, qd: Array) -> Array:

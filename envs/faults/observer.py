@@ -37,7 +37,7 @@ class Allowed:
         workspace_m: the tool outside its box.
         zone_m: the tool inside a zone.
         tool_m_s: speed of the tool.
-        condition: of the tool's Jacobian while joints move.
+        condition: of the tool's Jacobian, 0.5 m beside 1 rad, while joints move.
         force_n: with which the arm may press on something while it is told to move,
         force_s: for so long.
         torque_s: a motor at its limit, for so long.
@@ -65,7 +65,7 @@ class Allowed:
     force_n: float = 120.0
     force_s: float = 0.25
     torque_s: float = 0.25
-    power_w: float = 105.0
+    power_w: float = 88.0
     hot_c: float = 85.0
     finger_n: float = 30.0
     blind_rad: float = 0.25
@@ -247,7 +247,7 @@ class Observer:
         linear, angular = pybullet.calculateJacobian(
             body, _TOOL, [0.0, 0.0, 0.0], q, zero, zero, physicsClientId=client
         )
-        return float(np.linalg.cond(np.vstack((linear, angular))[:, :7]))
+        return float(np.linalg.cond(np.vstack((np.array(linear) / 0.5, angular))[:, :7]))
 
     # Counting ------------------------------------------------------------------------------
 

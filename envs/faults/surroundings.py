@@ -20,6 +20,15 @@ def _over(run: Injector) -> bool:
     return run.halt is not None and run.world.ticks - run.halt > _LET_GO_TICKS
 
 
+def drag(run: Injector, force_n: float) -> None:
+    """Pull the tool up with so much during the coming tick, or down."""
+    client, arm = run.world.client, run.world.arm_id
+    at = pybullet.getLinkState(arm, _TOOL, physicsClientId=client)[4]
+    pybullet.applyExternalForce(
+        arm, _HAND, [0.0, 0.0, force_n], at, pybullet.WORLD_FRAME, physicsClientId=client
+    )
+
+
 class Pushed(Fault):
     """Somebody leans on the hand from above or below, until it halts.
 
@@ -39,12 +48,7 @@ class Pushed(Fault):
         """One tick of it."""
         if _over(run):
             return
-        client, arm = run.world.client, run.world.arm_id
-        at = pybullet.getLinkState(arm, _TOOL, physicsClientId=client)[4]
-        pybullet.applyExternalForce(
-            arm, _HAND, [0.0, 0.0, self._sign * self._force_n], at, pybullet.WORLD_FRAME,
-            physicsClientId=client,
-        )  # fmt: skip
+        drag(run, self._sign * self._force_n)
 
 
 class Wrung(Fault):

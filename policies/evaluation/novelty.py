@@ -46,7 +46,7 @@ def observe_picks(
     picks: int,
     seed: int,
     sensing: Literal["truth", "camera"] = "truth",
-    objects: str = "test",
+    objects: str = "train",
     on_pick: Callable[[int], None] | None = None,
 ) -> list[Floats]:
     """Each nominal pick's observations (steps, n), of the policy's part alone.
@@ -93,14 +93,16 @@ def observe_picks(
     return out
 
 
-def calibrate(picks: list[Floats], alpha: float, policy_model: bytes, out: Path) -> NoveltyFile:
-    """Fit on half of the picks, set the threshold on the others, and write the file."""
+def calibrate(picks: list[Floats], alpha: float, bundle: Bundle, out: Path) -> NoveltyFile:
+    """Fit on half of a bundle's picks, set the threshold on the others, and write the file."""
     half = len(picks) // 2
     seen = [pick.astype(np.float64) for pick in picks]
-    file = fit(seen[:half], seen[half:], alpha, policy_model)
+    observed = EdgePolicy(bundle).metadata.observation_names
+    file = fit(seen[:half], seen[half:], alpha, bundle.model("policy"), observed)
     part = out.with_name(out.name + ".part")
     head = "# What the shipped policy has seen in nominal picks: steadyhand faults --calibrate.\n"
     plain = asdict(file)
+    plain["observed"] = list(plain["observed"])
     plain["mean"] = list(plain["mean"])
     plain["whitening"] = [list(row) for row in plain["whitening"]]
     text = yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=10_000)

@@ -52,8 +52,6 @@ class DistanceMonitor:
         self._model = kinematics.model
         self._data = self._model.createData()
         self._c, self._sent, self._tick, self._signals = config, sent, tick, signals
-        self._speed = limits.joints.velocity_rad_s
-        self._per_speed = 0.5 / limits.joints.acceleration_rad_s2
         self._build(())
 
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
@@ -61,9 +59,7 @@ class DistanceMonitor:
         if self._signals.scene_version != self._version:
             self._build(self._signals.scene)
         tick = self._tick
-        # No faster than a joint may: what is, is another monitor's business.
-        qd = np.minimum(np.maximum(tick.qd, -self._speed), self._speed)
-        stop = tick.q + qd * np.abs(qd) * self._per_speed
+        stop = tick.stop_rad
         if not pin.computeCollisions(self._model, self._data, self._broad, stop, True):
             return OK
         return self._judge(stop)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import find, load
+from robot import observation
 from robot.errors import SafetyError
 from robot.interface import Policy
 from robot.safety.config import SafetyConfig
@@ -38,6 +39,7 @@ class NoveltyFile:
 
     Attributes:
         policy_sha256: of the policy's model that made the picks.
+        observed: (n,) names of the numbers that this policy sees, among those that the robot makes.
         picks_n: held out to set the threshold.
         alpha: share of further picks that may exceed it.
         threshold: the largest score that still passes.
@@ -46,6 +48,7 @@ class NoveltyFile:
     """
 
     policy_sha256: str
+    observed: tuple[str, ...]
     picks_n: int
     alpha: float
     threshold: float
@@ -63,22 +66,35 @@ class Novelty:
 
     Args:
         file: the calibration.
+
+    Raises:
+        SafetyError: the file does not fit together, or names what the robot does not observe.
     """
 
     def __init__(self, file: NoveltyFile) -> None:
         self.file = file
+        made = {name: row for row, name in enumerate(observation.names())}
+        unknown = [name for name in file.observed if name not in made]
+        if unknown:
+            raise SafetyError(f"novelty: the robot makes no observation {unknown[0]!r}")
+        self._rows = np.array([made[name] for name in file.observed], dtype=np.intp)
         self.threshold = file.threshold
         self._mean = np.array(file.mean)
         self._whitening = np.array(file.whitening)
-        size = len(file.mean)
+        size = len(file.observed)
+        if len(file.mean) != size:
+            raise SafetyError(f"novelty: {len(file.mean)} means of {size} observations")
         if self._whitening.shape != (size, size):
             raise SafetyError(
                 f"novelty: whitening is {self._whitening.shape}, expected ({size}, {size})"
             )
 
-    def score(self, observation: Floats) -> float:
-        """How far (n,) numbers are from the picks' mean, in deviations of all of them."""
-        white = self._whitening.dot(observation - self._mean)
+    def score(self, made: Floats) -> float:
+        """How far what the policy sees of the robot's numbers is from the picks' mean.
+
+        In deviations of all of them together; 1 is usual.
+        """
+        white = self._whitening.dot(made[self._rows] - self._mean)
         return math.sqrt(float(white.dot(white)))
 
     @classmethod
@@ -94,15 +110,20 @@ class Novelty:
 
 
 def fit(
-    picks: Sequence[Array], held_out: Sequence[Array], alpha: float, policy_model: bytes
+    picks: Sequence[Array],
+    held_out: Sequence[Array],
+    alpha: float,
+    policy_model: bytes,
+    observed: Sequence[str],
 ) -> NoveltyFile:
     """A calibration.
 
     Args:
-        picks: each pick's observations (steps, n).
+        picks: each pick's observations (steps, ...), as the robot makes them.
         held_out: further picks, for the threshold.
         alpha: share of further picks that may exceed it.
         policy_model: the policy that made them.
+        observed: names of the numbers that it sees.
 
     Raises:
         SafetyError: too few picks are held out for so small an ``alpha``.
@@ -113,7 +134,9 @@ def fit(
             f"novelty: alpha {alpha:g} needs at least {math.ceil(1 / alpha) - 1} held-out picks, "
             f"got {len(held_out)}"
         )
-    rows = np.concatenate([np.asarray(p, dtype=np.float64) for p in picks])
+    made = observation.names()
+    seen = [made.index(name) for name in observed]
+    rows = np.concatenate([np.asarray(p, dtype=np.float64)[:, seen] for p in picks])
     mean, spread = rows.mean(axis=0), np.maximum(rows.std(axis=0), _LEAST)
     scaled = (rows - mean) / spread
     covariance = scaled.T @ scaled / len(rows) + _RIDGE * np.eye(rows.shape[1])
@@ -121,6 +144,7 @@ def fit(
     whitening /= math.sqrt(rows.shape[1])
     blank = NoveltyFile(
         hashlib.sha256(policy_model).hexdigest(),
+        tuple(observed),
         len(held_out),
         alpha,
         0.0,

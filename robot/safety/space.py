@@ -18,6 +18,8 @@ from robot.types import OK, RobotState, SafetyVerdict
 
 Array = NDArray[np.float64]
 
+_RIM_M = 0.005  # on either side of a zone's face: here the tool stops
+_NEAR_RAD = 0.01
 _WORKSPACE_POINTS = 4  # ticks of a batch at which the tool's position is looked at
 
 
@@ -118,16 +120,17 @@ class ZoneMonitor:
                 # Out by the nearest side is the only way that is let pass.
                 side = int(gap.argmax())
                 outward = math.copysign(1.0, at[side] - 0.5 * (low[side] + high[side]))
-                if speed[side] * outward > 0.0:
+                if speed[side] * outward > 0.0 or np.abs(speed).max() <= 1e-3:
                     continue
-                if np.abs(speed).max() > 1e-3:
+                if gap[side] < -_RIM_M:
                     return halt(f"zones: the tool goes on inside {zone.name}")
+                worst = slow(0.0, f"zones: the tool is at the rim of {zone.name}")
                 continue
             towards = np.where(at < low, 1.0, -1.0) * (away > 0.0)
             closing = float((towards * away).dot(speed)) / distance
             if closing <= 0.0 or distance > 0.5:
                 continue
-            allowed = math.sqrt(distance / self._per_speed)
+            allowed = math.sqrt(max(distance - _RIM_M, 0.0) / self._per_speed)
             if closing > allowed and (worst is OK or allowed / closing < worst.scale):
                 worst = slow(allowed / closing, f"zones: the tool is about to enter {zone.name}")
         return worst
@@ -160,20 +163,30 @@ class SingularityMonitor:
     name = "singularity"
     source = "MoveIt Servo: condition number 17 and 30"
 
-    def __init__(self, limits: RobotLimits, config: SafetyConfig, tick: Tick) -> None:
-        self._c, self._tick = config, tick
+    def __init__(self, limits: RobotLimits, config: SafetyConfig, tick: Tick, sent: Sent) -> None:
+        self._c, self._tick, self._sent = config, tick, sent
         self._speed = limits.joints.velocity_rad_s
 
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
         """SCALE to the share of full speed that is left there; the way out is free."""
         c, tick = self._c, self._tick
-        condition, before = tick.condition, tick.condition_before
-        if condition < c.singular_slow or condition <= before:
+        condition = tick.condition(tick.stop_rad)
+        if condition < c.singular_slow:
             return OK
+        # Where it would come to rest may lie beyond the worst: which way is it going now?
+        here = self._sent.position_rad
+        way = tick.stop_rad - here
+        longest = float(np.abs(way).max())
+        if longest < 1e-9:
+            return OK
+        near = tick.condition(here + way * min(1.0, _NEAR_RAD / longest))
+        if near <= tick.condition(here):
+            return OK
+        condition = max(condition, near)
         share = float((np.abs(tick.qd) / self._speed).max())
         # As before a wall: the root of the way that is left.
-        way = (c.singular_stop - condition) / (c.singular_stop - c.singular_slow)
-        left = math.sqrt(max(way, 0.0))
+        room = (c.singular_stop - condition) / (c.singular_stop - c.singular_slow)
+        left = math.sqrt(max(room, 0.0))
         if share <= left or share < 1e-6:
             return OK
         return slow(left / share, f"singularity: condition number {condition:.1f} and rising")

@@ -111,7 +111,7 @@ def make(
         "workspace": lambda: WorkspaceMonitor(limits, kinematics, c, sent),
         "zones": lambda: ZoneMonitor(c, tick),
         "tool_speed": lambda: ToolSpeedMonitor(limits, c, tick),
-        "singularity": lambda: SingularityMonitor(limits, c, tick),
+        "singularity": lambda: SingularityMonitor(limits, c, tick, sent),
         "distance": lambda: DistanceMonitor(limits, kinematics, c, sent, tick, signals),
         "torque": lambda: TorqueMonitor(limits, c),
         "contact": lambda: ContactMonitor(c, tick),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,9 @@ Array = NDArray[np.float64]
 
 _log = logging.getLogger(__name__)
 
+_SOON = 0.25  # of a period: a command so soon after one on the same reading is one too many
+_AGAIN = slow(1.0, "command: more than one within a controller period")
+
 
 class Supervisor:
     """Takes the worst verdict of all monitors and applies it.
@@ -58,7 +62,7 @@ class Supervisor:
         self._sent = Sent(self._n)
         self._limiter = JointLimiter(limits.joints, c.tick_s)
         self._brake = Brake(limits.joints, c.tick_s, c.jerk_share)
-        self._tick = Tick(kinematics, self._sent, c.tick_s, c.force.filter_share)
+        self._tick = Tick(kinematics, self._sent, limits.joints, c)
         #: The monitors that are on, by name.
         self.monitors = suite.make(limits, kinematics, c, self._sent, self._tick, self.signals)
         self._all: list[SafetyMonitor] = [*self.monitors.values(), *extra]
@@ -83,6 +87,8 @@ class Supervisor:
         self._state: RobotState | None = None
         self._latched: SafetyVerdict | None = None
         self._verdict = OK
+        self._out: tuple[Array, Array] | None = None
+        self._asked_s = -math.inf
 
     @property
     def verdict(self) -> SafetyVerdict:
@@ -175,7 +181,8 @@ class Supervisor:
     ) -> tuple[Array, Array, SafetyVerdict]:
         """What may be sent instead of a command, and why; takes it as sent.
 
-        On OK the very arrays that came in. On SCALE the motion from the last sent joints, shrunk
+        On OK the very arrays that came in. Of more than one command within a period the first
+        counts, and the others get its answer. On SCALE the motion from the last sent joints, shrunk
         and cut to the joints' velocity, acceleration, jerk and position limits. On HALT each
         joint's shortest way to rest within its limits, from the last sent joints (before the first
         command, the measured ones).
@@ -194,13 +201,17 @@ class Supervisor:
         Raises:
             SafetyError: halted before any state was read, so that there is nothing to hold.
         """
+        if self._again(state, now_s) and self._out is not None:
+            return (*self._out, self._latched or _AGAIN)
         self.signals.gripper_command = gripper
         verdict = self.check(state, q_command, qd, now_s)
         if verdict.level is VerdictLevel.HALT:
-            return (*self._braking(q_command), verdict)
+            self._out = self._braking(q_command)
+            return (*self._out, verdict)
         if verdict.level is VerdictLevel.SCALE:
             q_command, qd = self._shrink(q_command, qd, verdict.scale)
         self._remember(q_command)
+        self._out = q_command, qd
         return q_command, qd, verdict
 
     def grip(self, command: GripperCommand, last: GripperCommand) -> GripperCommand:
@@ -217,7 +228,16 @@ class Supervisor:
         opening_m = min(max(command.opening_m, 0.0), most_m)
         return GripperCommand(opening_m, min(command.force_n, most_n))
 
+    def _again(self, state: RobotState | None, now_s: float) -> bool:
+        """Whether this is one more command within a period: each counts as a tick of motion."""
+        soon = 0.0 <= now_s - self._asked_s < _SOON * self.config.tick_s
+        if soon and state is self._state:
+            return True
+        self._asked_s = now_s
+        return False
+
     def _forget(self) -> None:
+        self._asked_s = -math.inf
         self._tick.forget()
         self._kept.clear()
         for monitor in self._all:

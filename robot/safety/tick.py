@@ -8,6 +8,8 @@ import pinocchio as pin
 from numpy.typing import NDArray
 
 from robot.kinematics import Kinematics
+from robot.limits import JointLimits
+from robot.safety.config import SafetyConfig
 from robot.safety.sent import Sent
 from robot.types import RobotState
 
@@ -23,19 +25,26 @@ class Tick:
     Args:
         kinematics: of the arm; only its model is used.
         sent: what was sent before.
-        tick_s: period of the control loop.
-        filter_share: of the newest torque in the smoothed external torque.
+        joints: their limits, for the way to rest.
+        config: period of the loop, smoothing of torques, scale of the condition number.
     """
 
     def __init__(
-        self, kinematics: Kinematics, sent: Sent, tick_s: float, filter_share: float
+        self, kinematics: Kinematics, sent: Sent, joints: JointLimits, config: SafetyConfig
     ) -> None:
-        self.sent, self.tick_s = sent, tick_s
+        self.sent, self.tick_s = sent, config.tick_s
+        self._speed = joints.velocity_rad_s
+        self._per_speed = 0.5 / joints.acceleration_rad_s2
+        # Braking begins as gently as the jerk limit has it.
+        self._easing_s = 0.5 * joints.acceleration_rad_s2 / joints.jerk_rad_s3 + self.tick_s
+        scale = np.array([1.0 / config.singular_length_m] * 3 + [1.0] * 3)
+        self._square = np.outer(scale, scale)
         self._model = kinematics.model
         self._tool_id = kinematics.tool_id
         self._data = self._model.createData()
         self._measured = self._model.createData()
-        self._share = filter_share
+        self._resting = self._model.createData()
+        self._share = config.force.filter_share
         self._n = len(sent.position_rad)
         self._solver = eigenpy.SelfAdjointEigenSolver(6)
         self._ldlt = eigenpy.LDLT(6)
@@ -43,12 +52,11 @@ class Tick:
         self.forget()
 
     def forget(self) -> None:
-        """The arm starts anew: no torque is felt yet, the last condition number is unknown."""
+        """The arm starts anew: no torque is felt yet."""
         self.external_nm: Array = np.zeros(self._n)
-        self.condition_before = 0.0
         self._acceleration: Array = np.zeros(self._n)
         self._state: RobotState | None = None
-        self._condition: float | None = None
+        self._stop: Array | None = None
         self._wrench: tuple[float, float, Array] | None = None
 
     def begin(self, state: RobotState, position_rad: Array) -> None:
@@ -65,9 +73,7 @@ class Tick:
         self.tool_m: Array = placement.translation
         #: (6,) m/s and rad/s, how the tool will move.
         self.tool_velocity: Array = self.jacobian.dot(self.qd)
-        if self._condition is not None:
-            self.condition_before = self._condition
-        self._condition = None
+        self._stop = None
         self._wrench = None
         if state is not self._state:
             self._feel(state)
@@ -87,14 +93,26 @@ class Tick:
         )
 
     @property
-    def condition(self) -> float:
-        """Condition number of the tool's Jacobian, metres beside radians as MoveIt Servo has it."""
-        if self._condition is None:
-            self._solver.compute(self.jacobian.dot(self.jacobian.T))
-            values = self._solver.eigenvalues()
-            low, high = float(values[0]), float(values[-1])
-            self._condition = (high / low) ** 0.5 if low > 1e-12 else 1e6
-        return self._condition
+    def stop_rad(self) -> Array:
+        """(n,) rad: where the joints would come to rest if they braked now."""
+        if self._stop is None:
+            # No faster than a joint may: what is, is another monitor's business.
+            qd = np.minimum(np.maximum(self.qd, -self._speed), self._speed)
+            self._stop = self.q + qd * (np.abs(qd) * self._per_speed + self._easing_s)
+        return self._stop
+
+    def condition(self, q: Array) -> float:
+        """Condition number of the tool's Jacobian at joints (n,) rad.
+
+        Lengths count in units of ``singular_length_m``: with metres beside radians it tells more
+        of how far out the tool is (J. Angeles, "The design of isotropic redundant manipulators",
+        IJRR 1992).
+        """
+        J = pin.computeFrameJacobian(self._model, self._resting, q, self._tool_id, _WORLD_AXES)
+        self._solver.compute(J.dot(J.T) * self._square)
+        values = self._solver.eigenvalues()
+        low, high = float(values[0]), float(values[-1])
+        return (high / low) ** 0.5 if low > 1e-12 else 1e6
 
     @property
     def contact(self) -> tuple[float, float, Array]:

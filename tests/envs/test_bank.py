@@ -147,3 +147,16 @@ def test_several_processes_may_fill_one_bank(parts, cache, monkeypatch):
     monkeypatch.setenv(CACHE_VARIABLE, "")
     made = bank(parts)
     assert [bits(made.scene(n)) for n in range(4)] == [bits(scene) for scene in found]
+
+
+def test_where_a_file_lies_makes_no_other_bank(tmp_path):
+    from envs.settled import _key
+
+    (tmp_path / "a").mkdir()
+    here, there = tmp_path / "arm.urdf", tmp_path / "a" / "arm.urdf"
+    here.write_text("<robot/>")
+    there.write_text("<robot/>")
+    key = _key([], {"limits": here})
+    assert _key([], {"limits": there}) == key
+    there.write_text("<robot name='other'/>")
+    assert _key([], {"limits": there}) != key

@@ -20,7 +20,10 @@ HOME = LIMITS.home_rad
 #: What judges commands alone, one tick at a time.
 CONFIG = SafetyConfig(off=tuple(n for n in NAMES if n not in (*BATCH, "jerk")))
 DT = CONFIG.tick_s
-STATE = RobotState(0.0, JointState(HOME, np.zeros(7), np.zeros(7)), GripperState(0.08, 0.0))
+
+
+def read(now_s: float) -> RobotState:
+    return RobotState(now_s, JointState(HOME, np.zeros(7), np.zeros(7)), GripperState(0.08, 0.0))
 
 
 def guard() -> Supervisor:
@@ -48,10 +51,10 @@ def within(rng: np.random.Generator, ticks: int) -> np.ndarray:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_within_limits_passes_to_the_bit(seed):
     supervisor, before = guard(), np.array(HOME)
-    for q in within(np.random.default_rng(seed), 60):
+    for k, q in enumerate(within(np.random.default_rng(seed), 60)):
         row, rate = q[None].copy(), ((q - before) / DT)[None]
         kept = row.copy()
-        q_out, qd_out, verdict = supervisor.filter(STATE, row, rate, 0.0)
+        q_out, qd_out, verdict = supervisor.filter(read(k * DT), row, rate, k * DT)
         assert verdict == OK
         assert q_out is row
         assert qd_out is rate
@@ -72,7 +75,7 @@ def test_whatever_comes_what_leaves_is_within(seed, size):
         with np.errstate(over="ignore", invalid="ignore"):
             q = (sent[-1] if k % 2 else HOME) + rng.normal(size=7) * size
             qd = rng.normal(size=7) * size
-            out, out_rate, _ = supervisor.filter(STATE, q[None], qd[None], 0.0)
+            out, out_rate, _ = supervisor.filter(read(k * DT), q[None], qd[None], k * DT)
         assert np.isfinite(out).all()
         assert np.isfinite(out_rate).all()
         sent.append(out[0].copy())
@@ -93,7 +96,7 @@ def test_jerk_is_cut_to_its_share():
         q = sent[-1].copy()
         q[6] += 0.45 * JOINTS.acceleration_rad_s2[6] * DT**2 * (-1.0) ** k
         rate = (q - sent[-1]) / DT
-        out, _, verdict = supervisor.filter(STATE, q[None], rate[None], 0.0)
+        out, _, verdict = supervisor.filter(read(k * DT), q[None], rate[None], k * DT)
         sent.append(out[0].copy())
         levels.add(verdict.level)
     jerk = np.diff(np.array(sent), 3, axis=0)[:, 6] / DT**3

@@ -281,3 +281,18 @@ def test_without_any_state_there_is_nothing_to_hold():
         guard.filter(None, *hold(), 0.0)
     with pytest.raises(SafetyError, match="7 finite joints"):
         guard.reset(np.zeros(3))
+
+
+def test_of_many_commands_in_a_period_only_the_first_counts():
+    guard, now = supervisor(), state()
+    q, qd = hold()
+    q = q + 2e-4
+    first, _, verdict = guard.filter(now, q, qd, 0.0)
+    assert verdict.level is not HALT
+    for k in range(20):
+        again, _, verdict = guard.filter(now, q + 1e-3 * k, qd, 1e-5 * k)
+        np.testing.assert_array_equal(again, first)
+        assert verdict.level is SCALE and "more than one" in verdict.reason
+    later, _, verdict = guard.filter(state(), q + 1e-4, qd, DT)
+    assert "more than one" not in verdict.reason
+    assert (later != first).any()
