@@ -18,7 +18,14 @@ from envs.arm import SimArm
 from envs.bank import SceneBank
 from envs.camera import Light, look_at, render
 from envs.critic import TRUTH, CriticView
-from envs.disturbance import Disturbance, DisturbanceConfig, misjudged, mistake
+from envs.disturbance import (
+    Disturbance,
+    DisturbanceConfig,
+    Slip,
+    SlipConfig,
+    misjudged,
+    mistake,
+)
 from envs.objects import object_set
 from envs.perception_model import ModelledWatch, PerceptionModelConfig
 from envs.physics import apply_physics
@@ -61,7 +68,8 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         the start's error, mass, friction, gripper force and latency after ``physics``, and the
         candidate's error after ``candidate_noise_m`` and ``candidate_noise_deg``. In a share
         ``disturbed`` of the episodes the object is moved while the hand approaches and the
-        candidate is off, as the protocol of that name has it. The object's state is what the model
+        candidate is off, as the protocol of that name has it; in a share ``slips`` of the others it
+        falls once out of the fingers. The object's state is what the model
         of perception makes of it.
 
     Success:
@@ -78,6 +86,7 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         top_k: an episode takes one of so many best candidates.
         drop_area_m: edge of the square over which objects were dropped.
         disturbed: share of the episodes that are disturbed.
+        slips: share of the others in which the object slips out of the fingers, once.
         detector: an ``.onnx`` file; candidates, object states and heights then come from a look
             through the cameras at each scene, made once, with the camera errors of its physics.
             They come from the truth when None.
@@ -107,6 +116,7 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         top_k: int = 3,
         drop_area_m: float = 0.3,
         disturbed: float = 0.0,
+        slips: float = 0.0,
         detector: str | None = None,
         scorer: str | None = None,
         with_truth: bool = False,
@@ -131,7 +141,7 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._noise_rad = np.radians(candidate_noise_deg)
         self._bank_size = bank_size
         self._top_k = top_k
-        self._disturbed_share = disturbed
+        self._disturbed_share, self._slips_share = disturbed, slips
         self._disturbance = load(DisturbanceConfig, find("protocol", "disturbance"))
         self.limits = load_limits("panda")
         tick_s, self._ticks = 1.0 / tick_hz, ticks
@@ -196,6 +206,7 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         share = self._disturbed_share
         disturbed = obj is not None and share > 0.0 and bool(rng.random() < share)
         self._info = {"scene": number, "physics": name, "object": gripped, "disturbed": disturbed}
+        self._info["slips"] = False
         if obj is not None and disturbed:
             candidate, obj, q = self._disturb(candidate, obj, q, rng)
         else:
@@ -203,6 +214,11 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.arm.reset(q, candidate.opening_m)
         opening_m, _ = self.arm.read_fingers()
         self.loop.begin(candidate, obj, q, opening_m, self.world.time_s, scene.heights)
+        share = self._slips_share
+        if not disturbed and share > 0.0 and bool(rng.random() < share):
+            body = bodies[max(candidate.object_id, 0)]
+            self.world.before_tick = Slip(SlipConfig(), self.world, self.arm, body, rng).advance
+            self._info["slips"] = True
         self._critic.begin(bodies[max(candidate.object_id, 0)], candidate, scene.truths)
         if obj is not None and disturbed:
             self._watch.begin(None, obj, self.world.time_s)

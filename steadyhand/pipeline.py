@@ -51,6 +51,7 @@ class TaskConfig:
         looks: where candidates and heights come from: the truth, or ``camera``: the run's own
             detector and scorer, else those of the bundle that comes with this project.
         disturbed: share of the episodes that are those of the ``disturbed`` protocol.
+        slips: share of the others in which the object slips out of the fingers, once.
     """
 
     id: str = "Steadyhand/GraspSingle-v0"
@@ -61,6 +62,7 @@ class TaskConfig:
     bank_size: int = bounded(1200, 1, 1_000_000)
     looks: Literal["truth", "camera"] = "truth"
     disturbed: float = bounded(0.0, 0.0, 1.0)
+    slips: float = bounded(0.0, 0.0, 1.0)
 
     def __post_init__(self) -> None:
         if self.objects == "test":

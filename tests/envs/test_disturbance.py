@@ -8,6 +8,7 @@ import pytest
 
 from configs.load import find, load
 from envs.disturbance import Disturbance, DisturbanceConfig, misjudged, mistake
+from envs.expert import expert_for
 from envs.grasp_env import GraspEnv
 from envs.objects import object_set
 from envs.perception_model import ModelledWatch, PerceptionModelConfig
@@ -20,6 +21,7 @@ from perception.camera import point_image
 from robot.errors import SafetyError
 from robot.execution.scripted import ScriptedPolicy
 from robot.geometry import grasp_rotation, yaw_between
+from robot.observation import part
 from robot.planning.body import ArmBody
 from robot.planning.reach import reachable
 from robot.types import GraspCandidate, ObjectState, Pose
@@ -201,3 +203,25 @@ def test_an_arm_that_halts_in_a_disturbed_pick_says_so():
         assert station.picker.misjudge is None
     finally:
         station.close()
+
+
+def test_an_object_that_slips_falls_and_can_be_gripped_again():
+    env = GraspEnv(objects="primitives", bank_size=4, slips=1.0)
+    expert = expert_for(env)
+    regripped = 0
+    for seed in range(4):
+        seen, info = env.reset(seed=seed)
+        held_n, lost_n, over = 0, 0, False
+        while not over:
+            seen, _, done, cut, info = env.step(expert.act(seen))
+            contact = bool(seen[part("contact")][0] > 0.5)
+            held_n += contact
+            lost_n += held_n > 0 and not contact
+            over = done or cut
+        assert info["slips"]
+        regripped += held_n > 5 and lost_n > 3 and info["is_success"]
+    assert regripped >= 1
+    # The fingers have their force back, also where the episode ended meanwhile.
+    env.reset(seed=9)
+    assert env.arm.force_limit_n == pytest.approx(physics("nominal").gripper_force_n)
+    env.close()
