@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,23 @@ def test_canary_over_a_recording(capsys: pytest.CaptureFixture[str], recording: 
     found = json.loads(out)
     assert found["steps"] == 256 and found["failures"] == 0
     assert found["max_difference"] == 0.0 and found["shadow_us"] > 0
+
+
+def test_a_bundle_is_signed_and_its_signature_checked(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(shipped(), bundle)
+    key, other = tmp_path / "robot.key", tmp_path / "other.key"
+    key.write_bytes(bytes(range(32)))
+    other.write_bytes(bytes(range(1, 33)))
+    code, _, err = call(capsys, "verify", bundle, "--sign")
+    assert code == 2 and "--sign needs --key" in err
+    code, _, err = call(capsys, "verify", bundle, "--key", key)
+    assert code == 2 and "no signature" in err
+    code, _, err = call(capsys, "verify", bundle, "--key", key, "--sign")
+    assert code == 0, err
+    code, out, _ = call(capsys, "verify", bundle, "--key", key, "--json")
+    assert code == 0 and json.loads(out)["checks"][-1]["name"] == "signature"
+    code, _, err = call(capsys, "verify", bundle, "--key", other)
+    assert code == 2 and "another key" in err
