@@ -2,19 +2,19 @@
 
 It makes the demonstrations and is measured like any policy. Its behaviour is a function of the
 observation alone (the previous action is part of it), so that a memoryless network can learn it.
-It does not look at the heights around the candidate: it goes where the candidate says.
+It goes where the candidate says, but for the closing direction: there it goes to the middle of what
+the heights around the candidate show between the fingers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robot.execution.action import DEFAULT_SCALE, ActionScale
-from robot.observation import OLD_S, part
+from robot.observation import OLD_S, PATCH_SHAPE, PATCH_STEP_M, part
 
 _POSITION, _YAW = part("tool_position"), part("tool_yaw")
 _VELOCITY = part("tool_velocity")
@@ -23,8 +23,14 @@ _OPENING = part("candidate_opening")
 _GRIP = part("opening")
 _CONTACT = part("contact")
 _AGE = part("object_age")
+_PATCH = part("patch")
+_STRIP = slice(PATCH_SHAPE[0] // 2 - 1, PATCH_SHAPE[0] // 2 + 2)  # what the fingers are as wide as
+_ACROSS_M = (np.arange(PATCH_SHAPE[1]) - PATCH_SHAPE[1] // 2) * PATCH_STEP_M
+_NEAR_M = 0.03
+_WIDEST_M = 0.07
+_FARTHEST_M = 0.025
+_EDGE_SHARE = 0.3
 _CLEAR_M = 0.06
-_GAIN = 6.0  # of the way to go, each second
 _FRESH_S = 0.3
 
 
@@ -34,21 +40,11 @@ class ExpertPolicy:
     Args:
         lift_m: height to lift to, above the grasp, m.
         scale: what an action of 1 means.
-        aim: tells where the true grasp lies, seen from the candidate: (4,) x, y, z m and yaw rad.
-            Its clone cannot see that and learns what the observation says of it on average; so
-            when to come down and when to close hangs on what the hand last did about its error,
-            which both can see, and not on the error.
     """
 
-    def __init__(
-        self,
-        lift_m: float,
-        scale: ActionScale = DEFAULT_SCALE,
-        aim: Callable[[], NDArray[np.float64]] | None = None,
-    ) -> None:
+    def __init__(self, lift_m: float, scale: ActionScale = DEFAULT_SCALE) -> None:
         self.lift_m = lift_m
         self.scale = scale
-        self.aim = aim
 
     def reset(self) -> None:
         """Nothing to forget: the observation holds all there is."""
@@ -57,6 +53,7 @@ class ExpertPolicy:
         """The expert's action, (5,) float32."""
         o = observation
         position = o[_POSITION].astype(float)
+        position[1] -= middle(o[_PATCH].reshape(PATCH_SHAPE))
         yaw = float(o[_YAW][0])
         previous = o[_PREVIOUS]
         action = np.zeros(5)
@@ -65,30 +62,24 @@ class ExpertPolicy:
         # Whether it is closing is read from where the hand is and what it was told, with room on
         # both sides: a clone's action is never exactly the expert's.
         told_m = 0.5 * (float(previous[4]) + 1.0) * self.scale.opening_m
-        if self.aim is not None:
-            *shift, turn = self.aim()
-            position, yaw = position - shift, yaw - float(turn)
-        lateral, off = float(np.hypot(position[0], position[1])), yaw
-        if self.aim is not None:
-            lateral = float(np.hypot(previous[0], previous[1])) * self.scale.linear_m_s / _GAIN
-            off = float(previous[3]) * self.scale.yaw_rad_s / _GAIN
-        near = abs(position[2]) < 0.025 and (lateral < 0.02 or self.aim is not None)
+        lateral = float(np.hypot(position[0], position[1]))
+        near = abs(position[2]) < 0.025 and lateral < 0.02
         started = told_m < float(o[_OPENING][0]) - 0.02
         closing = contact or empty or (started and near)
         if not closing:
             # Sideways and turning first, so that the fingers come down where they are meant to.
             error = -position
-            ready = float(np.clip(1.6 - lateral / 0.005 - abs(off) / 0.10, 0.0, 1.0))
-            goal = error[2] - _CLEAR_M * _above(lateral, off)
+            ready = float(np.clip(1.6 - lateral / 0.005 - abs(yaw) / 0.10, 0.0, 1.0))
+            goal = error[2] - _CLEAR_M * _above(lateral, yaw)
             # Where the object is watched, the last centimetres wait until it was seen just now.
             stale = bool(_FRESH_S < o[_AGE][0] < 0.99 * OLD_S)
             if stale and position[2] > -0.04:
                 goal = min(goal, 0.0)
-            velocity = np.clip(_GAIN * error, -0.22, 0.22)
-            velocity[2] = np.clip(_GAIN * goal, -0.16, 0.20 * ready)
+            velocity = np.clip(6.0 * error, -0.22, 0.22)
+            velocity[2] = np.clip(6.0 * goal, -0.16, 0.20 * ready)
             action[:3] = velocity / self.scale.linear_m_s
-            action[3] = np.clip(-_GAIN * yaw, -1.2, 1.2) / self.scale.yaw_rad_s
-            there = abs(error[2]) < 0.004 and lateral < 0.004 and abs(off) < 0.06
+            action[3] = np.clip(-6.0 * yaw, -1.2, 1.2) / self.scale.yaw_rad_s
+            there = abs(error[2]) < 0.004 and lateral < 0.004 and abs(yaw) < 0.06
             # Something is in the way just before the end: close on what there is.
             there |= error[2] < 0.02 and previous[2] > 0.04 and abs(o[_VELOCITY][2]) < 0.008
             there &= not stale
@@ -97,13 +88,13 @@ class ExpertPolicy:
                 action[:4] = 0.0
         else:
             opening = 0.0
-            height = -float(o[_POSITION][2])
+            height = -position[2]
             if contact or empty:
                 # Gently off the table, then faster: most slips happen while the grip still seats.
                 speed = np.clip(0.06 + 3.0 * max(height, 0.0), 0.0, 0.22)
                 speed = min(speed, max(0.0, 5.0 * (self.lift_m + 0.01 - height)))
                 action[2] = -speed / self.scale.linear_m_s
-            elif self.aim is None:  # stay where the fingers are meant to close
+            else:  # stay where the fingers are meant to close
                 action[:2] = np.clip(-4.0 * position[:2], -0.1, 0.1) / self.scale.linear_m_s
                 action[3] = np.clip(-4.0 * yaw, -0.5, 0.5) / self.scale.yaw_rad_s
         action[4] = 2 * opening / self.scale.opening_m - 1
@@ -119,12 +110,29 @@ def _above(lateral: float, yaw: float) -> float:
     return float(np.clip(off - 1.0, 0.0, 1.0))
 
 
+def middle(patch: NDArray[np.float32]) -> float:
+    """Where the middle of what stands between the fingers lies along the closing direction, m.
+
+    An object ends where it has fallen to a share of its height above the grasp. Of several things
+    the nearest counts. What is too wide to be gripped leaves the candidate where it is.
+
+    Args:
+        patch: ``PATCH_SHAPE`` m above the grasp, as the policy observes it.
+    """
+    strip = patch[_STRIP].max(axis=0)
+    top = float(strip[np.abs(_ACROSS_M) < _NEAR_M].max())
+    stands = strip > max(_EDGE_SHARE * top, 0.0)
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], stands.astype(int), [0])))).reshape(-1, 2)
+    if len(edges) == 0:
+        return 0.0
+    low = _ACROSS_M[edges[:, 0]] - 0.5 * PATCH_STEP_M
+    high = _ACROSS_M[edges[:, 1] - 1] + 0.5 * PATCH_STEP_M
+    nearest = int(np.maximum(np.maximum(low, -high), 0.0).argmin())
+    if high[nearest] - low[nearest] > _WIDEST_M:
+        return 0.0
+    return float(np.clip(0.5 * (low[nearest] + high[nearest]), -_FARTHEST_M, _FARTHEST_M))
+
+
 def expert_for(env: Any) -> ExpertPolicy:
     """The expert for a grasp environment, as ``policies.evaluation.rollouts`` makes actors."""
     return ExpertPolicy(env.unwrapped.loop.config.lift_m)
-
-
-def knowing_expert_for(env: Any) -> ExpertPolicy:
-    """The expert that knows where the true grasp lies."""
-    own = env.unwrapped
-    return ExpertPolicy(own.loop.config.lift_m, aim=lambda: own.aim)

@@ -263,11 +263,6 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         rgb, _, _ = render(self.world, intrinsics, pose.rotation, eye, Light())
         return rgb
 
-    @property
-    def aim(self) -> NDArray[np.float64]:
-        """(4,) x, y, z m and yaw rad from the candidate to the true grasp; not for a policy."""
-        return self._critic.aim
-
     def close(self) -> None:
         """Disconnect from Bullet."""
         self.world.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -23,6 +22,7 @@ from policies.standing import Standing
 from robot.errors import ConfigError, SafetyError
 from robot.loop.cell import LoopRates
 from robot.loop.metrics import Metrics
+from robot.safety.estop import EStop
 from steadyhand.console import ERR, Json, Seed, emit
 
 _PACES = ("real", "sim", "scaled")
@@ -120,7 +120,7 @@ def loop(
             )
             stack.callback(metrics.close)
             ERR.print(f"metrics: http://127.0.0.1:{metrics.port}/metrics", highlight=False)
-        stack.enter_context(_signals(beside))
+        stack.enter_context(EStop(beside.estop))
         stack.enter_context(_table(beside))
         result = beside.run(duration, picks)
     _say(result, json)
@@ -147,15 +147,6 @@ def _counts(standing: Standing) -> dict[str, float]:
         "picks_succeeded": sum(p.success for p in picks),
         "messages": sum(standing.messages.values()),
     }
-
-
-@contextmanager
-def _signals(beside: Beside) -> Iterator[None]:
-    before = signal.signal(signal.SIGUSR1, lambda *_: beside.estop("asked for by a signal"))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, before)
 
 
 @contextmanager

@@ -27,7 +27,13 @@ from policies.evaluation.protocols import EpisodeResult, clear_table, put_away
 from policies.evaluation.protocols import protocol as protocol_of
 from policies.evaluation.wanted import want
 from policies.provenance import git_commit, package_versions
-from robot.errors import ConfigError, SafetyError, SensorError, SteadyhandError
+from robot.errors import (
+    ConfigError,
+    PlanningError,
+    SafetyError,
+    SensorError,
+    SteadyhandError,
+)
 from robot.limits import load_limits
 from robot.loop.log import RunLog
 from robot.loop.recorder import Recorder
@@ -133,7 +139,7 @@ def run(
         wanted = want(station, target) if target else frozenset()
         if film is not None:
             station.clock.on_tick = _camera(station, film, log, len(chosen))
-        with ERR.status("clearing the table") as status, EStop(supervisor):
+        with ERR.status("clearing the table") as status, EStop(supervisor.estop):
 
             def picked(pick: PickResult) -> None:
                 supervisor.signals.damage = watch.damage()
@@ -146,7 +152,7 @@ def run(
                 return bool(wanted & put_away(station))
 
             clear_table(station, rules, tally, picked, done)
-    except (SafetyError, SensorError) as error:
+    except (SafetyError, SensorError, PlanningError) as error:
         # The run ends, and what there is of it is kept: the report says why.
         log.event(str(error))
         stopped = error

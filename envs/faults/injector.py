@@ -57,7 +57,7 @@ class Injector:
         self.supervisor = self.player.supervisor
         self.arm, self.world = station.arm, station.world
         self._phase, self._delay = phase, delay
-        self.active = False
+        self.active = self._begun = False
         self.ended = False
         #: Ticks of the world at which it began, took effect, and was answered.
         self.onset: int | None = None
@@ -105,7 +105,8 @@ class Injector:
 
     def __exit__(self, *_: object) -> None:
         self.active = False
-        self.fault.end(self)
+        if self._begun:
+            self.fault.end(self)
         self.supervisor.filter = self._real["filter"]  # type: ignore[method-assign]
         self.player.robot, self.player.clock = self._real["robot"], self._real["clock"]
         self.station.policy = self._real["policy"]
@@ -135,6 +136,7 @@ class Injector:
             if self._delay < 0 and moves and self.player.phase == self._phase:
                 self.active, self.onset = True, self.world.ticks
                 self.fault.begin(self)
+                self._begun = True
         if self.active and self.kind is not None:
             if self.kind.lasts is not None and self.age > self.kind.lasts and self.halt is None:
                 raise RunOverError

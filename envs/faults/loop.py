@@ -200,5 +200,5 @@ class Stopped(Fault):
         if self._how == "api":
             run.supervisor.estop("a person")
             return
-        with EStop(run.supervisor):
+        with EStop(run.supervisor.estop):
             os.kill(os.getpid(), SIGNAL)

@@ -242,7 +242,7 @@ def evaluate_grasp(
     low, high = wilson_interval(sums["successes"], sums["episodes"])
     sums["success_rate"] = sums["successes"] / max(sums["episodes"], 1)
     sums["ci95"] = [low, high]
-    if "attempts" in sums:
+    if "grasp_successes" in sums:
         low, high = wilson_interval(sums["grasp_successes"], sums["attempts"])
         sums["grasp_success_ci95"] = [low, high]
     return {**facts, **sums}

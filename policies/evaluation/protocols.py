@@ -138,6 +138,8 @@ def run_protocol(
         _fail(result, "halted")
     except SensorError:
         _fail(result, "blind")
+    except PlanningError:
+        _fail(result, "no_way_home")
     if rules.name == "clutter":
         result.cleared = len(put_away(station))
     result.slipped = station.slip is not None and station.slip.began_s is not None

@@ -124,7 +124,7 @@ class Player:
         self._felt = self._acted_s = None
         signals = self.supervisor.signals
         signals.gripper = signals.gripper_command = signals.policy_stamp_s = None
-        self.supervisor.reset(self.q_sent, self.state)
+        self.supervisor.reset(self.q_sent, self.state, self.clock.now_s())
 
     def tick(self, q: Array, qd: Array) -> SafetyVerdict:
         """Send one tick's joints (n,) rad and rad/s as far as the supervisor lets them.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from configs.load import bounded
+from robot.errors import SafetyError
 from robot.execution.acting import Acting
 from robot.execution.grasp import GraspLoop
 from robot.execution.guard import MotionGuard
@@ -196,7 +197,14 @@ class Cell:
         return not self.executor.stopped
 
     def _begin(self, wanted: dict[str, Any]) -> None:
-        """A new table. Time goes on; the arm is at home."""
+        """A new table. Time goes on; the arm is at home.
+
+        Raises:
+            SafetyError: the arm was halted meanwhile: it stays so.
+        """
+        supervisor = self.player.supervisor
+        if supervisor.halted:
+            raise SafetyError(f"halted: {supervisor.verdict.reason}")
         now_s = self.clock.now_s()
         self.plant.begin(wanted)
         self.player.sync()

@@ -190,14 +190,17 @@ class SafetyConfig:
     timing: TimingConfig = TimingConfig()
 
     def __post_init__(self) -> None:
-        for low, high in (
-            ("stale_after_s", "stale_deadline_s"),
-            ("singular_slow", "singular_stop"),
+        for part, low, high in (
+            (self, "stale_after_s", "stale_deadline_s"),
+            (self, "singular_slow", "singular_stop"),
+            (self.timing, "policy_late_s", "policy_deadline_s"),
+            (self.thermal, "warn_c", "stop_c"),
+            (self.force, "contact_n", "contact_most_n"),
+            (self.force, "contact_most_n", "contact_stop_n"),
         ):
-            if getattr(self, low) >= getattr(self, high):
-                raise SafetyError(
-                    f"{low} ({getattr(self, low):g}) must be below {high} ({getattr(self, high):g})"
-                )
+            below, above = getattr(part, low), getattr(part, high)
+            if below >= above:
+                raise SafetyError(f"{low} ({below:g}) must be below {high} ({above:g})")
 
     def without(self, *names: str) -> SafetyConfig:
         """The same with these monitors off, too."""

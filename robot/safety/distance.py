@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
+from robot.planning.mesh_shapes import arm_shapes
 from robot.planning.obstacles import Box
-from robot.planning.shapes import ArmShapes, load_shapes
+from robot.planning.shapes import ArmShapes
 from robot.safety.config import SafetyConfig
 from robot.safety.sent import Sent
 from robot.safety.signals import Signals
@@ -47,8 +48,7 @@ class DistanceMonitor:
         signals: Signals,
         shapes: ArmShapes | None = None,
     ) -> None:
-        path = limits.urdf.parent / f"{limits.name}_collision.yaml"
-        self._shapes = load_shapes(path) if shapes is None else shapes
+        self._shapes = arm_shapes(limits, kinematics) if shapes is None else shapes
         self._model = kinematics.model
         self._data = self._model.createData()
         self._c, self._sent, self._tick, self._signals = config, sent, tick, signals

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import FrameType
 
 from robot.errors import SafetyError
-from robot.safety.supervisor import Supervisor
 
 SIGNAL = signal.SIGUSR1
 
@@ -24,15 +23,14 @@ def _folder() -> Path:
 
 
 class EStop:
-    """Ties SIGUSR1 to a supervisor while an arm runs; use it in a ``with``.
+    """Ties SIGUSR1 to what stops an arm while it runs; use it in a ``with``.
 
     Args:
-        supervisor: halts at its next tick.
-        on_stop: called as well, to stop the robot by its own means.
+        stop: called with the reason: ``Supervisor.estop``, or what reaches one elsewhere.
     """
 
-    def __init__(self, supervisor: Supervisor, on_stop: Callable[[], None] | None = None) -> None:
-        self._supervisor, self._on_stop = supervisor, on_stop
+    def __init__(self, stop: Callable[[str], object]) -> None:
+        self._stop = stop
         self._file = _folder() / str(os.getpid())
 
     def __enter__(self) -> EStop:
@@ -46,18 +44,17 @@ class EStop:
         self._file.unlink(missing_ok=True)
 
     def _pressed(self, number: int, frame: FrameType | None) -> None:
-        self._supervisor.estop(f"signal {signal.Signals(number).name}")
-        if self._on_stop is not None:
-            self._on_stop()
+        self._stop(f"signal {signal.Signals(number).name}")
 
 
 def running() -> list[int]:
     """Process ids of the arms that run on this machine, for this user."""
     found = []
     for file in sorted(_folder().glob("*")) if _folder().is_dir() else []:
-        pid = int(file.name) if file.name.isdigit() else -1
-        if pid > 0 and _alive(pid):
-            found.append(pid)
+        if not file.name.isdigit():  # somebody else's
+            continue
+        if _alive(int(file.name)):
+            found.append(int(file.name))
         else:
             file.unlink(missing_ok=True)
     return found

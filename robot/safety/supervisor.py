@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,8 @@ Array = NDArray[np.float64]
 
 _log = logging.getLogger(__name__)
 
-_SOON = 0.25  # of a period: a command so soon after one on the same reading is one too many
-_AGAIN = slow(1.0, "command: more than one within a controller period")
+_TRIED_TICKS = 60
+_TOO_SOON = slow(1.0, "command: more than one within a controller period")
 
 
 class Supervisor:
@@ -88,7 +89,7 @@ class Supervisor:
         self._latched: SafetyVerdict | None = None
         self._verdict = OK
         self._out: tuple[Array, Array] | None = None
-        self._asked_s = -math.inf
+        self._asked_s, self._earned = -math.inf, 0.0
 
     @property
     def verdict(self) -> SafetyVerdict:
@@ -120,7 +121,12 @@ class Supervisor:
         """Halt from the next tick on and stay so until :meth:`reset`; from any thread."""
         self._latch(halt(f"e-stop: {reason}"))
 
-    def reset(self, q: Array | None = None, state: RobotState | None = None) -> None:
+    def reset(
+        self,
+        q: Array | None = None,
+        state: RobotState | None = None,
+        now_s: float | None = None,
+    ) -> None:
         """Release a latched HALT by hand.
 
         Args:
@@ -128,6 +134,7 @@ class Supervisor:
                 there are any, else those that the first command starts from.
             state: the newest reading. Where it, or what the loop signals, would halt an arm at
                 rest, the HALT stays. Without it, the next command halts again.
+            now_s: the time on the clock that stamps the state; the state's own when None.
 
         Raises:
             SafetyError: ``q`` has the wrong length or is not finite, or the cause is not gone.
@@ -140,16 +147,14 @@ class Supervisor:
         elif self._sent.known:
             self._sent.rest_at(self._sent.position_rad)
         self._forget()
+        before = self._latched
         if state is not None and self._sent.known:
-            rest = self._sent.position_rad[None]
-            verdict = self._worst(state, rest, np.zeros_like(rest), state.stamp_s)
-            if verdict.level is VerdictLevel.HALT:
-                self._latch(verdict)
-                raise SafetyError(f"supervisor reset: the cause is not gone: {verdict.reason}")
+            self._try_rest(state, state.stamp_s if now_s is None else now_s)
             self._forget()
         self._state = None
-        self._latched = None
-        self._verdict = OK
+        if self._latched is before:  # not stopped anew meanwhile
+            self._latched = None
+            self._verdict = OK
 
     def check(
         self, state: RobotState | None, q_command: Array, qd: Array, now_s: float
@@ -181,8 +186,8 @@ class Supervisor:
     ) -> tuple[Array, Array, SafetyVerdict]:
         """What may be sent instead of a command, and why; takes it as sent.
 
-        On OK the very arrays that came in. Of more than one command within a period the first
-        counts, and the others get its answer. On SCALE the motion from the last sent joints, shrunk
+        On OK the very arrays that came in. Where commands come faster than their ticks pass, some
+        get the answer of the one before. On SCALE the motion from the last sent joints, shrunk
         and cut to the joints' velocity, acceleration, jerk and position limits. On HALT each
         joint's shortest way to rest within its limits, from the last sent joints (before the first
         command, the measured ones).
@@ -201,8 +206,9 @@ class Supervisor:
         Raises:
             SafetyError: halted before any state was read, so that there is nothing to hold.
         """
-        if self._again(state, now_s) and self._out is not None:
-            return (*self._out, self._latched or _AGAIN)
+        if self._too_soon(len(q_command), now_s) and self._out is not None:
+            self._state = state if state is not None else self._state
+            return (*self._out, self._latched or _TOO_SOON)
         self.signals.gripper_command = gripper
         verdict = self.check(state, q_command, qd, now_s)
         if verdict.level is VerdictLevel.HALT:
@@ -228,12 +234,30 @@ class Supervisor:
         opening_m = min(max(command.opening_m, 0.0), most_m)
         return GripperCommand(opening_m, min(command.force_n, most_n))
 
-    def _again(self, state: RobotState | None, now_s: float) -> bool:
-        """Whether this is one more command within a period: each counts as a tick of motion."""
-        soon = 0.0 <= now_s - self._asked_s < _SOON * self.config.tick_s
-        if soon and state is self._state:
+    def _try_rest(self, state: RobotState, now_s: float) -> None:
+        """Raises ``SafetyError`` where an arm at rest that reads this would be halted."""
+        rest = self._sent.position_rad[None]
+        # Again and again, for monitors that smooth or count what they read; each time as a new one.
+        for _ in range(_TRIED_TICKS):
+            verdict = self._worst(replace(state), rest, np.zeros_like(rest), now_s)
+            if verdict.level is VerdictLevel.HALT:
+                self._latch(verdict)
+                raise SafetyError(f"supervisor reset: the cause is not gone: {verdict.reason}")
+
+    def _too_soon(self, ticks: int, now_s: float) -> bool:
+        """Whether commands outrun time: each counts as a tick of motion, and time earns ticks.
+
+        One that came late may be followed by one too early.
+        """
+        earned, self._asked_s = (now_s - self._asked_s) / self.config.tick_s, now_s
+        most = ticks + 0.25
+        if not 0.0 <= earned < most:  # a first command, a pause, or a clock that was set
+            self._earned = most
+        else:
+            self._earned = min(self._earned + earned, most)
+        if self._earned < ticks - 0.5:
             return True
-        self._asked_s = now_s
+        self._earned -= ticks
         return False
 
     def _forget(self) -> None:

@@ -33,22 +33,23 @@ def next_tick(supervisor: Supervisor) -> VerdictLevel:
 
 
 def test_a_signal_halts_at_the_next_tick(supervisor):
-    told = []
-    with estop.EStop(supervisor, lambda: told.append(True)):
+    with estop.EStop(supervisor.estop):
         assert next_tick(supervisor) is VerdictLevel.OK
         os.kill(os.getpid(), estop.SIGNAL)
         assert next_tick(supervisor) is VerdictLevel.HALT
-    assert told == [True]
     assert supervisor.verdict.reason == "e-stop: signal SIGUSR1"
 
 
 def test_whoever_presses_finds_what_runs(supervisor):
     with pytest.raises(SafetyError, match="no arm runs"):
         estop.press()
-    with estop.EStop(supervisor):
+    other = estop._folder() / "loop-1.sock"
+    with estop.EStop(supervisor.estop):
+        other.touch()
         assert estop.running() == [os.getpid()]
         with pytest.raises(SafetyError, match="no arm in 1"):
             estop.press(1)
         assert estop.press() == [os.getpid()]
         assert supervisor.halted
     assert estop.running() == []
+    assert other.exists()  # somebody else's

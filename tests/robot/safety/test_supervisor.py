@@ -13,6 +13,7 @@ from robot.errors import SafetyError
 from robot.execution.servo import CartesianServo
 from robot.kinematics import Kinematics
 from robot.limits import load_limits
+from robot.safety.config import SafetyConfig
 from robot.safety.suite import for_batches
 from robot.safety.supervisor import Supervisor
 from robot.types import OK, GripperState, JointState, RobotState, SafetyVerdict, VerdictLevel
@@ -29,9 +30,16 @@ def state(q: np.ndarray = HOME, stamp_s: float = 0.0) -> RobotState:
     return RobotState(stamp_s, JointState(q, np.zeros(7), np.zeros(7)), GripperState(0.08, 0.0))
 
 
+class Timeless(Supervisor):
+    """Takes each command for one in its time: for what says nothing of time."""
+
+    def _too_soon(self, ticks: int, now_s: float) -> bool:
+        return False
+
+
 def supervisor(**kwargs) -> Supervisor:
     """With the monitors that judge commands alone."""
-    out = Supervisor(LIMITS, ARM, CONFIG, **kwargs)
+    out = Timeless(LIMITS, ARM, CONFIG, **kwargs)
     out.reset(HOME)
     return out
 
@@ -248,7 +256,7 @@ def test_the_first_command_must_start_where_the_arm_is():
     verdict = guard.filter(state(HOME + 0.15), *hold(), 0.0)[2]
     assert verdict.level is HALT
     assert "from where the joint is" in verdict.reason
-    other = Supervisor(LIMITS, ARM, CONFIG)
+    other = Timeless(LIMITS, ARM, CONFIG)
     assert other.last_sent_rad is None
     servo = CartesianServo(ARM, LIMITS)
     for _ in range(20):
@@ -283,16 +291,66 @@ def test_without_any_state_there_is_nothing_to_hold():
         guard.reset(np.zeros(3))
 
 
-def test_of_many_commands_in_a_period_only_the_first_counts():
-    guard, now = supervisor(), state()
-    q, qd = hold()
+@pytest.mark.parametrize("ticks", [1, 12])
+def test_of_many_commands_in_a_period_the_first_counts(ticks):
+    guard = Supervisor(LIMITS, ARM, CONFIG)
+    guard.reset(HOME)
+    q, qd = hold(ticks)
     q = q + 2e-4
-    first, _, verdict = guard.filter(now, q, qd, 0.0)
+    first, _, verdict = guard.filter(state(), q, qd, 0.0)
     assert verdict.level is not HALT
-    for k in range(20):
-        again, _, verdict = guard.filter(now, q + 1e-3 * k, qd, 1e-5 * k)
+    for k in range(1, 20):
+        again, _, verdict = guard.filter(state(), q + 1e-3 * k, qd, 1e-5 * k)
         np.testing.assert_array_equal(again, first)
         assert verdict.level is SCALE and "more than one" in verdict.reason
-    later, _, verdict = guard.filter(state(), q + 1e-4, qd, DT)
+    later, _, verdict = guard.filter(state(), q + 1e-4, qd, ticks * DT)
     assert "more than one" not in verdict.reason
     assert (later != first).any()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_commands_that_outrun_time_do_not_outrun_the_joints(lost):
+    """A controller at twice the rate that the supervisor was told of; its readings may be lost."""
+    guard = Supervisor(LIMITS, ARM, CONFIG)
+    guard.reset(HOME)
+    q, start = HOME.copy(), HOME[6]
+    guard.filter(state(), q[None], np.zeros((1, 7)), 0.0)
+    for k in range(1, 240):
+        now_s = 0.5 * k * DT
+        q[6] += 0.99 * LIMITS.joints.velocity_rad_s[6] * DT
+        read = None if lost else RobotState(now_s, state().joints, state().gripper)
+        out, _, verdict = guard.filter(read, q[None], np.zeros((1, 7)), now_s)
+        if verdict.level is HALT:
+            break
+        assert out[0, 6] - start <= LIMITS.joints.velocity_rad_s[6] * (now_s + 1.5 * DT)
+
+
+def test_jitter_passes_unchanged():
+    guard = Supervisor(LIMITS, ARM, CONFIG)
+    guard.reset(HOME)
+    rng, now_s = np.random.default_rng(0), 0.0
+    for k in range(400):
+        now_s = max(now_s, (k + rng.uniform(-0.3, 0.3)) * DT)
+        read = RobotState(now_s, state().joints, state().gripper)
+        assert guard.filter(read, *hold(), now_s)[2] == OK
+
+
+def test_a_reset_waits_until_the_cause_is_gone():
+    guard = Supervisor(LIMITS, ARM, SafetyConfig())
+    guard.reset(HOME)
+    held = ARM.gravity_torque(HOME)
+    pressed = held + ARM.jacobian(HOME)[:3].T @ np.array([0.0, 0.0, -200.0])
+    at_rest = state().joints
+
+    def read(effort):
+        joints = JointState(at_rest.position_rad, at_rest.velocity_rad_s, effort)
+        return RobotState(1.0, joints, state().gripper)
+
+    guard.estop()
+    with pytest.raises(SafetyError, match="the cause is not gone: contact"):
+        guard.reset(HOME, read(pressed), 1.0)
+    assert guard.halted
+    with pytest.raises(SafetyError, match="the cause is not gone: stale"):
+        guard.reset(HOME, read(held), 2.0)
+    guard.reset(HOME, read(held), 1.0)
+    assert not guard.halted
