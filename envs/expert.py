@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.execution.action import DEFAULT_SCALE, ActionScale
-from robot.observation import OLD_S, PATCH_SHAPE, PATCH_STEP_M, part
+from robot.observation import OLD_S, part
 
 _POSITION, _YAW = part("tool_position"), part("tool_yaw")
 _VELOCITY = part("tool_velocity")
@@ -23,13 +23,7 @@ _OPENING = part("candidate_opening")
 _GRIP = part("opening")
 _CONTACT = part("contact")
 _AGE = part("object_age")
-_PATCH = part("patch")
-_STRIP = slice(PATCH_SHAPE[0] // 2 - 1, PATCH_SHAPE[0] // 2 + 2)  # what the fingers are as wide as
-_ACROSS_M = (np.arange(PATCH_SHAPE[1]) - PATCH_SHAPE[1] // 2) * PATCH_STEP_M
-_NEAR_M = 0.03
-_WIDEST_M = 0.07
-_FARTHEST_M = 0.025
-_EDGE_SHARE = 0.3
+_MIDDLE = part("middle")
 _CLEAR_M = 0.06
 _FRESH_S = 0.3
 
@@ -53,7 +47,7 @@ class ExpertPolicy:
         """The expert's action, (5,) float32."""
         o = observation
         position = o[_POSITION].astype(float)
-        position[1] -= middle(o[_PATCH].reshape(PATCH_SHAPE))
+        position[1] -= float(o[_MIDDLE][0])
         yaw = float(o[_YAW][0])
         previous = o[_PREVIOUS]
         action = np.zeros(5)
@@ -108,29 +102,6 @@ def _above(lateral: float, yaw: float) -> float:
     """
     off = max(lateral / 0.010, abs(yaw) / 0.2)
     return float(np.clip(off - 1.0, 0.0, 1.0))
-
-
-def middle(patch: NDArray[np.float32]) -> float:
-    """Where the middle of what stands between the fingers lies along the closing direction, m.
-
-    An object ends where it has fallen to a share of its height above the grasp. Of several things
-    the nearest counts. What is too wide to be gripped leaves the candidate where it is.
-
-    Args:
-        patch: ``PATCH_SHAPE`` m above the grasp, as the policy observes it.
-    """
-    strip = patch[_STRIP].max(axis=0)
-    top = float(strip[np.abs(_ACROSS_M) < _NEAR_M].max())
-    stands = strip > max(_EDGE_SHARE * top, 0.0)
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], stands.astype(int), [0])))).reshape(-1, 2)
-    if len(edges) == 0:
-        return 0.0
-    low = _ACROSS_M[edges[:, 0]] - 0.5 * PATCH_STEP_M
-    high = _ACROSS_M[edges[:, 1] - 1] + 0.5 * PATCH_STEP_M
-    nearest = int(np.maximum(np.maximum(low, -high), 0.0).argmin())
-    if high[nearest] - low[nearest] > _WIDEST_M:
-        return 0.0
-    return float(np.clip(0.5 * (low[nearest] + high[nearest]), -_FARTHEST_M, _FARTHEST_M))
 
 
 def expert_for(env: Any) -> ExpertPolicy:

@@ -25,6 +25,12 @@ PATCH_SHAPE = (11, 19)
 PATCH_STEP_M = 0.0075
 #: What is higher or lower than this, seen from the grasp, counts as so high or low, m.
 PATCH_LIMIT_M = 0.06
+_STRIP = slice(PATCH_SHAPE[0] // 2 - 1, PATCH_SHAPE[0] // 2 + 2)  # about as wide as the fingers
+_ACROSS_M = (np.arange(PATCH_SHAPE[1]) - PATCH_SHAPE[1] // 2) * PATCH_STEP_M
+_NEAR_M = 0.03
+_EDGE_SHARE = 0.3
+_WIDEST_M = 0.07
+_FARTHEST_M = 0.025
 
 #: (name, size, unit) of each part of the observation, in order.
 OBSERVATION: tuple[tuple[str, int, str], ...] = (
@@ -46,6 +52,7 @@ OBSERVATION: tuple[tuple[str, int, str], ...] = (
     ("object_yaw", 2, "1"),
     ("object_confidence", 1, "1"),
     ("object_age", 1, "s"),
+    ("middle", 1, "m"),
     ("patch", PATCH_SHAPE[0] * PATCH_SHAPE[1], "m"),
 )
 SIZE = sum(size for _, size, _ in OBSERVATION)
@@ -68,7 +75,7 @@ def part(name: str) -> slice:
     raise KeyError(name)
 
 
-_PATCH = part("patch")
+_MIDDLE, _PATCH = part("middle"), part("patch")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +113,7 @@ class Target:
             double = 2 * math.atan2(turn[1], turn[0])
             constant[24:27] = obj.dimensions_m
             constant[27:30] = (math.cos(double), math.sin(double), obj.confidence)
+        constant[_MIDDLE] = middle(self.patch_m)
         constant[_PATCH] = self.patch_m.reshape(-1)
         object.__setattr__(self, "constant", constant)
 
@@ -141,6 +149,31 @@ def patch(heights: HeightMap, candidate: GraspCandidate) -> NDArray[np.float32]:
     seen = np.where(inside, heights.height_m[i, j], 0.0)
     above = seen - pose.position_m[2]
     return np.clip(above, -PATCH_LIMIT_M, PATCH_LIMIT_M).astype(np.float32)
+
+
+def middle(patch_m: NDArray[np.float32]) -> float:
+    """Where the middle of what stands between the fingers lies along the closing direction, m.
+
+    An object ends where it has fallen to a share of its height above the grasp. Of several things
+    the nearest counts. Of what is too wide to be gripped, and of nothing, it is 0.
+
+    Args:
+        patch_m: ``PATCH_SHAPE`` m above the grasp.
+    """
+    strip = patch_m[_STRIP].max(axis=0)
+    top = float(strip[np.abs(_ACROSS_M) < _NEAR_M].max())
+    stands = strip > max(_EDGE_SHARE * top, 0.0)
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], stands.astype(int), [0])))).reshape(-1, 2)
+    if len(edges) == 0:
+        return 0.0
+    low = _ACROSS_M[edges[:, 0]] - 0.5 * PATCH_STEP_M
+    high = _ACROSS_M[edges[:, 1] - 1] + 0.5 * PATCH_STEP_M
+    nearest = int(np.maximum(np.maximum(low, -high), 0.0).argmin())
+    if high[nearest] - low[nearest] > _WIDEST_M:
+        return 0.0
+    off = float(0.5 * (low[nearest] + high[nearest]))
+    # What lies within the points' spacing is none of it.
+    return math.copysign(min(max(abs(off) - 0.5 * PATCH_STEP_M, 0.0), _FARTHEST_M), off)
 
 
 def observe(

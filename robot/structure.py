@@ -72,11 +72,12 @@ def link_masses(limits: RobotLimits) -> list[LinkMass]:
     ]
 
 
-def dh_parameters(kinematics: Kinematics) -> tuple[list[DhRow], Array]:
-    """Rows for all joints, and the (4, 4) from the last frame to the tool.
+def dh_parameters(kinematics: Kinematics) -> tuple[Array, list[DhRow], Array]:
+    """The (4, 4) of the first frame in the world, rows for all joints, and the tool's in the last.
 
-    The base frame is the world's. A joint that turns the other way round has its axis reversed
-    in Denavit-Hartenberg's frames; here axes are taken as the URDF has them.
+    The first frame is the world's where the arm stands upright at its origin. A joint that turns
+    the other way round has its axis reversed in Denavit-Hartenberg's frames; here axes are taken
+    as the URDF has them.
     """
     model = kinematics.model
     data = model.createData()
@@ -105,7 +106,7 @@ def dh_parameters(kinematics: Kinematics) -> tuple[list[DhRow], Array]:
     # x of frame i-1 must lie along the common normal of axes i-1 and i; for the base that takes
     # a turn about its z, which the first row's theta makes good.
     origin, x = _normal(axes[0], axes[1], frames[0])
-    if abs(float(x @ axes[0][1])) < 1e-9 and np.linalg.norm(x) > 0.5:
+    if abs(float(x @ axes[0][1])) < 1e-9 and np.linalg.norm(x) > 1e-9:
         frames[0] = (origin, x / np.linalg.norm(x))
     rows = []
     for i in range(1, len(axes)):
@@ -127,17 +128,7 @@ def dh_parameters(kinematics: Kinematics) -> tuple[list[DhRow], Array]:
     first = np.eye(4)
     first[:3, :3] = np.column_stack([frames[0][1], np.cross(axes[0][1], frames[0][1]), axes[0][1]])
     first[:3, 3] = frames[0][0]
-    if not np.allclose(first, np.eye(4)):
-        rows = [_from_base(first, rows[0]), *rows[1:]]
-    return rows, np.linalg.inv(last) @ tool
-
-
-def _from_base(first: Array, row: DhRow) -> DhRow:
-    """The first row seen from the world, where the two z axes coincide."""
-    if abs(row.alpha_rad) > 1e-9 or abs(row.a_m) > 1e-9:
-        return row
-    turn = math.atan2(first[1, 0], first[0, 0])
-    return DhRow(0.0, 0.0, row.d_m + float(first[2, 3]), row.theta_rad + turn)
+    return first, rows, np.linalg.inv(last) @ tool
 
 
 def _normal(

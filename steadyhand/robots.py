@@ -19,7 +19,7 @@ def info(robot: Robot = "panda", json: Json = False) -> None:
 
     limits = load_limits(robot)
     kinematics = Kinematics(limits)
-    rows, last = dh_parameters(kinematics)
+    first, rows, last = dh_parameters(kinematics)
     gravity = kinematics.gravity_torque(limits.home_rad)
     masses = link_masses(limits)
     joints = limits.joints
@@ -38,6 +38,7 @@ def info(robot: Robot = "panda", json: Json = False) -> None:
             }
             for m in masses
         ],
+        "first_frame_in_world": np.round(first, 6).tolist(),
         "dh_craig": [
             {
                 "a_m": round(row.a_m, 6),

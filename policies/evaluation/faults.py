@@ -25,6 +25,7 @@ from envs.objects import object_set
 from envs.physics import physics
 from envs.station import Station
 from policies.bundle.format import Bundle, shipped
+from policies.bundle.manifest import NAME as MANIFEST
 from policies.bundle.watch import BundleWatch
 from policies.edge.runtime import EdgePolicy
 from policies.provenance import git_commit
@@ -179,7 +180,12 @@ def run_campaign(
         out: a JSON-lines file of runs; those already there are not run again.
         on_run: called after each, for progress.
     """
-    facts = {"git_commit": git_commit(), "safety": digest(campaign.safety()), "code": _code()}
+    facts = {
+        "git_commit": git_commit(),
+        "safety": digest(campaign.safety()),
+        "code": _code(),
+        "bundle": hashlib.sha256((shipped() / MANIFEST).read_bytes()).hexdigest()[:12],
+    }
     done = _read(out, facts) if out is not None else {}
     plan = campaign.plan()
     for item in plan:
@@ -256,9 +262,10 @@ def _code() -> str:
     """Twelve hex digits that change with whatever decides about a run."""
     root = Path(__file__).parents[2]
     total = hashlib.sha256()
-    for folder in ("robot", "envs", "configs"):
-        for file in sorted((root / folder).rglob("*.py")):
-            total.update(file.read_bytes())
+    for pattern in ("robot/**/*.py", "envs/**/*.py", "policies/**/*.py", "configs/**/*"):
+        for file in sorted(root.glob(pattern)):
+            if file.suffix in (".py", ".yaml", ".urdf"):
+                total.update(file.read_bytes())
     return total.hexdigest()[:12]
 
 

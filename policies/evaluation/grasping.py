@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from configs.load import digest
 from envs.objects import ObjectModel, object_set
 from envs.physics import physics
@@ -88,6 +90,7 @@ class GraspSetup:
             "scorer_hash": scorer_digest(self.scorer),
             "views": self.views,
             "robot": self.robot,
+            "robot_hash": robot_digest(self.robot),
             "git_commit": git_commit(),
         }
 
@@ -107,6 +110,22 @@ def load_scorer(source: Path) -> OnnxGraspScorer | None:
         return OnnxGraspScorer(source)
     bundle = Bundle.load(source)
     return OnnxGraspScorer(bundle.model("scorer")) if bundle.has("scorer") else None
+
+
+def robot_digest(robot: str) -> str:
+    """Twelve hex digits that change with an arm's limits, its URDF or its solids."""
+    limits = load_limits(robot)
+
+    def plain(value: Any) -> Any:
+        return value.name if isinstance(value, Path) else np.asarray(value).tolist()
+
+    text = json.dumps(asdict(limits), sort_keys=True, default=plain)
+    files = (limits.urdf, limits.urdf.parent / f"{limits.name}_collision.yaml")
+    total = hashlib.sha256(text.encode())
+    for file in files:
+        if file.is_file():
+            total.update(file.read_bytes())
+    return total.hexdigest()[:12]
 
 
 def scorer_digest(source: Path | None) -> str | None:

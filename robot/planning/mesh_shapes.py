@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,12 +40,25 @@ def arm_shapes(limits: RobotLimits, kinematics: Kinematics) -> ArmShapes:
     path = limits.urdf.parent / f"{limits.name}_collision.yaml"
     if path.is_file():
         return load_shapes(path)
+    composed = is_composed(limits.urdf)
+    if composed:  # reading many meshes takes seconds: once is enough
+        path = path.with_name(f"{limits.name}_{_key(limits)}_collision.yaml")
+        if path.is_file():
+            return load_shapes(path)
     shapes = shapes_from_urdf(limits, kinematics)
-    if is_composed(limits.urdf):  # reading many meshes takes seconds: once is enough
+    if composed:
         part = path.with_suffix(f".{os.getpid()}.part")
         part.write_text(json.dumps(_as_file(shapes)), encoding="utf-8")  # JSON is YAML, too
         part.replace(path)
     return shapes
+
+
+def _key(limits: RobotLimits) -> str:
+    """Changes with what the solids are made of beside the URDF: home, fingers, meshes."""
+    meshes = re.findall(r'filename="([^"]+)"', limits.urdf.read_text(encoding="utf-8"))
+    stamps = [(name, Path(name).stat().st_mtime_ns) for name in meshes if Path(name).is_file()]
+    plain = repr((limits.home_rad.tolist(), limits.fingers, stamps))
+    return hashlib.sha256(plain.encode()).hexdigest()[:12]
 
 
 def shapes_from_urdf(limits: RobotLimits, kinematics: Kinematics) -> ArmShapes:

@@ -318,5 +318,3 @@ def test_the_summary_of_clutter_counts_rounds_attempts_and_objects():
 def test_a_summary_of_nothing_divides_by_nothing():
     out = summary([], protocol("clutter"))
     assert (out["episodes"], out["grasp_success_rate"], out["cleared_rate"]) == (0, 0.0, 0.0)
-
-

@@ -20,6 +20,7 @@ from robot.observation import (
     PATCH_STEP_M,
     SIZE,
     Target,
+    middle,
     names,
     observe,
     part,
@@ -229,3 +230,35 @@ def test_the_age_of_an_object_that_nobody_watches_says_nothing():
     for passed_s, told_s in ((0.3, 0.3), (5.0, OLD_S), (50.0, OLD_S)):
         out = observe(np.eye(4), np.zeros(6), grip, still, target, seen_s + passed_s)
         assert out[part("object_age")] == pytest.approx([told_s])
+
+
+def bar(low_m: float, high_m: float, height_m: float = 0.03) -> np.ndarray:
+    """A patch with a bar across the fingers' way, and table 2 cm below the grasp elsewhere."""
+    across = (np.arange(PATCH_SHAPE[1]) - PATCH_SHAPE[1] // 2) * PATCH_STEP_M
+    out = np.full(PATCH_SHAPE, -0.02, dtype=np.float32)
+    out[:, (across >= low_m) & (across <= high_m)] = height_m
+    return out
+
+
+@given(center=st.floats(-0.03, 0.03), width=st.floats(0.02, 0.055))
+def test_the_middle_of_what_stands_between_the_fingers(center, width):
+    found = middle(bar(center - width / 2, center + width / 2))
+    expected = np.clip(center, -0.025, 0.025)
+    assert abs(found - expected) <= PATCH_STEP_M + 1e-6
+    assert found * center >= 0.0  # never the other way
+
+
+def test_there_is_no_middle_of_nothing_of_too_much_and_of_somebody_elses():
+    assert middle(np.zeros(PATCH_SHAPE, dtype=np.float32)) == 0.0
+    assert middle(np.full(PATCH_SHAPE, -0.02, dtype=np.float32)) == 0.0
+    assert middle(bar(-0.05, 0.04)) == 0.0  # wider than the hand
+    two = np.maximum(bar(-0.01, 0.02), bar(0.045, 0.06))
+    assert middle(two) == middle(bar(-0.01, 0.02))
+
+
+def test_the_middle_is_observed_and_turns_with_the_grasp():
+    grip = candidate(np.zeros(3), 0.0)
+    seen = Target.make(grip, None, bar(0.0, 0.03))
+    assert seen.constant[part("middle")][0] == pytest.approx(middle(bar(0.0, 0.03)))
+    turned = Target.make(grip, None, bar(0.0, 0.03)[::-1, ::-1])
+    assert turned.constant[part("middle")][0] == pytest.approx(-middle(bar(0.0, 0.03)), abs=1e-6)
