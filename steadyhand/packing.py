@@ -33,6 +33,7 @@ from policies.learning.export import (
     check_parity,
     export_onnx,
     in_torch,
+    narrowed,
     policy_metadata,
     random_observations,
 )
@@ -105,6 +106,7 @@ def policy_models(
         say: progress.
     """
     rng = np.random.default_rng(seed)
+    policy, demos = narrowed(policy, demos)
     observations = recorded_inputs(policy, demos)
     fp32 = export_onnx(policy, policy_metadata(demos.spec, digest(policy.config)))
     parity = check_parity(policy, fp32, observations[:4000], rng)

@@ -25,6 +25,8 @@ from robot.errors import SteadyhandError
 CHECKPOINT = "checkpoint.pt"
 NETWORK = "network.pt"
 RESULT = "result.json"
+IGNORED_STD = 1e30
+"""What an ignored observation is divided by, so that it is zero whatever it reads."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ def normalization(
     for i, unit in enumerate(units):
         if std[i] > 1e-6:  # what never varies stays unscaled
             std[i] = max(std[i], config.std_floor.get(unit, 0.0))
-    std[rows_of("ignored", config.ignored, spec)] = 1e30  # so that it is zero whatever it reads
+    std[rows_of("ignored", config.ignored, spec)] = IGNORED_STD
     return mean, std
 
 

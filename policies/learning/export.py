@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from perception.session import open_session
+from policies.demos.dataset import Demonstrations
 from policies.demos.spec import DemoSpec
 from policies.edge.metadata import PolicyMetadata
 from policies.learning.chunking import Network
+from policies.learning.clone import IGNORED_STD
 from policies.learning.network import PolicyNetwork
 from policies.provenance import git_commit
 from robot.errors import SteadyhandError
@@ -69,6 +71,34 @@ def policy_metadata(
         action_low=spec.action_low,
         action_high=spec.action_high,
     )
+
+
+def narrowed(network: Network, demos: Demonstrations) -> tuple[Network, Demonstrations]:
+    """Network and demonstrations without the observations that the network ignores.
+
+    It acts as before; the robot, which hands them over by name, need not make them. In an
+    environment of one's own they come as one vector, and all stay.
+    """
+    std = network.normalizer.std.numpy()
+    if demos.spec.policy_env:
+        return network, demos
+    seen = np.flatnonzero(std < IGNORED_STD)
+    if not isinstance(network, PolicyNetwork) or len(seen) == len(std):
+        return network, demos
+    mean = network.normalizer.mean.numpy()
+    out = PolicyNetwork(network.config, mean[seen], std[seen], network.action_size)
+    with torch.no_grad():
+        for own, full in zip(out.linears(), network.linears(), strict=True):
+            own.bias.copy_(full.bias)
+            own.weight.copy_(full.weight[:, seen] if own is out.first else full.weight)
+    spec = demos.spec
+    units = spec.observation_units
+    spec = replace(
+        spec,
+        observation_names=tuple(spec.observation_names[i] for i in seen),
+        observation_units=tuple(units[i] for i in seen) if units else units,
+    )
+    return out, replace(demos, spec=spec, observation=demos.observation[:, seen])
 
 
 def export_onnx(network: Network, metadata: PolicyMetadata) -> bytes:

@@ -17,7 +17,8 @@ from policies.compression.quantize import QuantizeConfig, action_error, quantize
 from policies.demos.dataset import Demonstrations
 from policies.edge.metadata import PolicyMetadata
 from policies.edge.runtime import EdgePolicy
-from policies.learning.export import check_parity, export_onnx, policy_metadata
+from policies.learning.clone import IGNORED_STD
+from policies.learning.export import check_parity, export_onnx, narrowed, policy_metadata
 from policies.learning.network import NetworkConfig, PolicyNetwork
 from robot.errors import SafetyError, SteadyhandError
 
@@ -42,6 +43,18 @@ def test_onnx_equals_torch(reach_demos: Demonstrations, activation: str) -> None
     assert parity.nan_passes_on
     graph = onnx.load_from_string(model).graph
     assert [o.name for o in graph.output] == ["action"]
+
+
+def test_what_is_ignored_does_not_travel(reach_demos: Demonstrations) -> None:
+    network = network_for(reach_demos)
+    network.normalizer.std[[0, 3]] = IGNORED_STD
+    grasp = replace(reach_demos, spec=replace(reach_demos.spec, env={}))
+    small, demos = narrowed(network, grasp)
+    assert demos.spec.observation_names == ("target", "error")
+    x = torch.from_numpy(reach_demos.observation)
+    assert torch.allclose(network.raw(x), small.raw(x[:, 1:3]), atol=1e-6)
+    assert np.array_equal(demos.observation, reach_demos.observation[:, 1:3])
+    assert narrowed(network, reach_demos)[0] is network  # its environment gives one vector
 
 
 def test_parity_notices_another_network(reach_demos: Demonstrations) -> None:
