@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from envs.expert import ExpertPolicy
+from envs.faults.injector import Injector
+from envs.faults.observer import Observer
+from envs.physics import physics
+from envs.station import Station
 from policies.evaluation.faults import ALL, Campaign, run_campaign, summary
 from robot.errors import ConfigError
 from robot.safety.suite import NAMES
@@ -62,6 +68,25 @@ def test_some_faults_are_answered_as_stated_and_a_run_is_kept(tmp_path):
     assert len(seen) == 3
     assert again == result
     assert len(file.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", ["disk_full", "obstacle", "bundle_tampered"])
+def test_a_fault_that_never_began_leaves_nothing_behind(name):
+    """A pick may end before the phase in which it is due."""
+    station = Station(ExpertPolicy(0.22), physics("nominal"), "truth")
+    try:
+        kind = next(kind for kind in ALL if kind.name == name)
+        observer = Observer(station.world, station.arm, station.limits)
+        judged, robot = station.player.supervisor.filter, station.player.robot
+        rng = np.random.default_rng(0)
+        with Injector(station, observer, kind, "carry", 0, rng) as injector:
+            assert station.player.robot is not robot
+        assert injector.onset is None
+        assert station.player.robot is robot
+        assert station.player.supervisor.filter == judged
+        assert station.arm.on_motors is None
+    finally:
+        station.close()
 
 
 def test_without_its_monitor_a_fault_does_harm():

@@ -12,7 +12,7 @@ from robot.errors import ConfigError, SafetyError
 from robot.interface import SafetyMonitor
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits, load_limits
-from robot.safety.config import SafetyConfig
+from robot.safety.config import ForceConfig, SafetyConfig, ThermalConfig, TimingConfig
 from robot.safety.joints import AccelerationMonitor, PositionMonitor, VelocityMonitor
 from robot.safety.readings import FiniteMonitor, StaleMonitor
 from robot.safety.sent import Sent
@@ -227,3 +227,19 @@ def test_no_number_is_not_within_a_limit_even_where_nobody_asked_before(kind):
     command[1, 2] = np.nan
     verdict = kind(LIMITS, CONFIG, sent_at(HOME)).check(state(), command, 0.0)
     assert verdict.level is not OK
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"timing": TimingConfig(policy_late_s=0.5)}, "policy_late_s .* policy_deadline_s"),
+        ({"thermal": ThermalConfig(warn_c=120.0)}, "warn_c .* stop_c"),
+        ({"force": ForceConfig(contact_n=90.0)}, "contact_n .* contact_most_n"),
+        ({"force": ForceConfig(contact_most_n=150.0)}, "contact_most_n .* contact_stop_n"),
+        ({"singular_slow": 30.0}, "singular_slow .* singular_stop"),
+    ],
+)
+def test_a_threshold_beyond_its_stop_is_refused(change, said):
+    """Otherwise what should be slowed, and then stopped, would pass."""
+    with pytest.raises(SafetyError, match=said):
+        SafetyConfig(**change)
