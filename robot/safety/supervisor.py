@@ -176,6 +176,11 @@ class Supervisor:
         self._verdict = verdict
         return verdict
 
+    def prepare(self, state: RobotState, q_command: Array) -> None:
+        """Reckon what several monitors share, so that each can be asked for itself."""
+        self._sent.forget_moved()
+        self._tick.begin(state, q_command)
+
     def filter(
         self,
         state: RobotState | None,
