@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.errors import SafetyError
-from robot.execution.limiter import JointLimiter
 from robot.geometry import all_finite
 from robot.interface import SafetyMonitor
 from robot.kinematics import Kinematics
@@ -23,6 +22,7 @@ from robot.safety.envelope import Envelope
 from robot.safety.readings import FiniteMonitor
 from robot.safety.sent import Sent
 from robot.safety.signals import Signals
+from robot.safety.slowing import Slowing
 from robot.safety.tick import Tick
 from robot.safety.verdict import halt, slow
 from robot.types import OK, GripperCommand, RobotState, SafetyVerdict, VerdictLevel
@@ -61,7 +61,8 @@ class Supervisor:
         self.signals = Signals()
         self._n = limits.joints.count
         self._sent = Sent(self._n)
-        self._limiter = JointLimiter(limits.joints, c.tick_s)
+        jerk = c.jerk_share if "jerk" not in c.off else None
+        self._slowing = Slowing(limits.joints, c.tick_s, jerk)
         self._brake = Brake(limits.joints, c.tick_s, c.jerk_share)
         self._tick = Tick(kinematics, self._sent, limits.joints, c)
         #: The monitors that are on, by name.
@@ -80,9 +81,6 @@ class Supervisor:
         self._turns = {self.monitors[n]: k for n, k in suite.TURNS.items() if n in self.monitors}
         self._kept: dict[SafetyMonitor, SafetyVerdict] = {}
         self._turn = 0
-        self._jerk_step = (
-            limits.joints.jerk_rad_s3 * c.jerk_share * c.tick_s if "jerk" in self.monitors else None
-        )
         self._speed = limits.joints.velocity_rad_s * (1.0 + c.tolerance)
         self._gripper = limits.gripper
         self._state: RobotState | None = None
@@ -220,7 +218,7 @@ class Supervisor:
             self._out = self._braking(q_command)
             return (*self._out, verdict)
         if verdict.level is VerdictLevel.SCALE:
-            q_command, qd = self._shrink(q_command, qd, verdict.scale)
+            q_command, qd = self._slowing.follow(self._sent, q_command, qd, verdict.scale)
         self._remember(q_command)
         self._out = q_command, qd
         return q_command, qd, verdict
@@ -358,31 +356,3 @@ class Supervisor:
             return
         two_before = q[-3] if len(q) > 2 else sent.position_rad
         sent.advance(q[-1].copy(), (q[-1] - q[-2]) / dt, (q[-2] - two_before) / dt)
-
-    def _shrink(self, q: Array, qd: Array, scale: float) -> tuple[Array, Array]:
-        """The motion from the last sent joints, shrunk by ``scale`` and within the joint limits."""
-        dt, limiter, jerk = self.config.tick_s, self._limiter, self._jerk_step
-        start = self._sent.position_rad
-        targets = start + scale * (q - start)
-        q_out, qd_out = np.empty_like(targets), np.empty_like(targets)
-        position, velocity, before = start, self._sent.velocity_rad_s, start
-        earlier = self._sent.velocity_before_rad_s
-        for k, target in enumerate(targets):
-            # Follow the target's own speed, and close what is behind no faster than can be
-            # stopped, or a joint that has to catch up would overshoot.
-            rate = (target - before) / dt
-            if k == 0:
-                allowed = np.abs(qd[0]) * scale + limiter.stoppable(np.abs(target - start))
-                rate = np.minimum(np.maximum(rate, -allowed), allowed)
-            else:
-                gap = before - position
-                catch_up = np.minimum(np.abs(gap) / dt, limiter.stoppable(np.abs(gap)))
-                rate = rate + np.copysign(catch_up, gap)
-            wanted, _ = limiter.limit(position, velocity, rate)
-            if jerk is not None:
-                wanted = limiter.ease(position, earlier, velocity, wanted, jerk)
-            earlier, velocity = velocity, wanted
-            position = position + velocity * dt
-            q_out[k], qd_out[k] = position, velocity
-            before = target
-        return q_out, qd_out
