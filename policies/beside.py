@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from robot.execution.pick import PickConfig, Picker
 from robot.execution.states import PickFeedback, PickState
 from robot.limits import load_limits
 from robot.loop import messages
+from robot.loop.alarm import Alarm
 from robot.loop.bus import Bus
 from robot.loop.logbook import Logbook
 from robot.loop.mailbox import Mailbox, Packet
@@ -89,6 +91,7 @@ class Beside:
         self.limits = load_limits(bundle.limits_path)
         self.models = object_set(setup.objects)
         self.standing = Standing()
+        self._heard_s = 0.0
         self.bus = Bus(PLANNING)
         timed = {TIMING} if setup.lockstep else set()
         self.recorder = Recorder(recording, metadata={**(facts or {}), **_described(setup)})
@@ -104,6 +107,7 @@ class Beside:
         self._came = threading.Event()
         self._ended = threading.Event()
         self._failure = ""
+        self._alarm = Alarm(self._halt)
         self._until_s: float | None = None
         self.processes = Processes(self.bus, parts_of(setup), TO_PARTS)
         self._hub = threading.Thread(target=self._pump, name="hub", daemon=True)
@@ -180,19 +184,23 @@ class Beside:
     def take(self, packet: Packet) -> None:
         """What came in from outside: targets and emergency stops."""
         if packet.topic == ESTOP:
-            self.estop(packet.message.data or "asked for from outside")
+            reason = ""
+            with suppress(Exception):  # it halts, whatever can be read of it
+                reason = packet.message.data
+            self.estop(reason or "asked for from outside")
         else:
             self._asked.put(packet)
 
     def estop(self, reason: str) -> None:
-        """Halt the arm at its next period; it stays halted."""
-        self.bus.publish(ESTOP, messages.string(reason), self.arm.now_s())
+        """Halt the arm at its next period; it stays halted. From any thread, or a signal."""
+        self._alarm.press(reason)
 
     def close(self) -> None:
         """End all processes and the recording; more than once is fine."""
         if self._ended.is_set():
             return
         self.processes.stop()
+        self._alarm.close()
         self._ended.set()
         self._hub.join(5.0)
         if self._bridge is not None:
@@ -293,8 +301,12 @@ class Beside:
             self._window.admit()
             self._book.write()
 
+    def _halt(self, reason: str) -> None:
+        self.bus.publish(ESTOP, messages.string(reason), self._heard_s)
+
     def _note(self, packet: Packet) -> None:
         standing = self.standing
+        self._heard_s = max(self._heard_s, packet.stamp_s)
         standing.messages[packet.topic] = standing.messages.get(packet.topic, 0) + 1
         if packet.topic == TIMING:
             standing.figures.update(figures_of(packet.message))

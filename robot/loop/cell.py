@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from configs.load import bounded
-from robot.errors import SafetyError
 from robot.execution.acting import Acting
 from robot.execution.grasp import GraspLoop
 from robot.execution.guard import MotionGuard
@@ -197,15 +196,11 @@ class Cell:
         return not self.executor.stopped
 
     def _begin(self, wanted: dict[str, Any]) -> None:
-        """A new table. Time goes on; the arm is at home.
-
-        Raises:
-            SafetyError: the arm was halted meanwhile: it stays so.
-        """
-        supervisor = self.player.supervisor
-        if supervisor.halted:
-            raise SafetyError(f"halted: {supervisor.verdict.reason}")
+        """A new table. Time goes on; the arm is at home. One that was halted meanwhile stays so."""
         now_s = self.clock.now_s()
+        if self.player.supervisor.halted:  # the first goal is told why
+            self.bus.publish(READY, messages.string("halted"), now_s)
+            return
         self.plant.begin(wanted)
         self.player.sync()
         self.player.open(self.player.loop.limits.gripper.max_opening_m)

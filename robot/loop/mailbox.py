@@ -64,9 +64,9 @@ class Mailbox:
 
     def get(self) -> Packet | None:
         """The oldest packet, or None."""
-        if not self._queue:
-            return None
         with self._lock:
+            if not self._queue:  # asked here: another thread may take the last one
+                return None
             packet = self._queue.popleft()
             self._count[packet.topic] -= 1
         return packet

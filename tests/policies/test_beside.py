@@ -16,8 +16,9 @@ from robot.errors import RecordingError
 from robot.loop.publisher import ACTION, JOINT_STATES, OBJECTS
 from robot.loop.reading import read_recording
 from robot.loop.recorder import Recorder
-from robot.loop.topics import PICK_ACTION, feedback_topic
+from robot.loop.topics import ESTOP, PICK_ACTION, feedback_topic
 from robot.loop.typestore import decode
+from robot.safety.estop import EStop
 
 SETUP = LoopSetup(shipped(), objects="primitives", n_objects=2, pace="sim", seed=5)
 
@@ -110,6 +111,17 @@ def test_a_process_that_dies_ends_the_run_and_leaves_a_readable_recording(tmp_pa
         with pytest.raises(LoopStopped, match="perception"):
             beside.run(picks=1)
     assert read_recording(path).complete
+
+
+@pytest.mark.slow
+def test_an_emergency_stop_by_signal_comes_through_whatever_the_process_is_about(tmp_path):
+    path = tmp_path / "a.mcap"
+    with Beside(SETUP, path) as beside, EStop(beside.estop):
+        with beside.arm._states._lock, beside.bus._lock:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        result = beside.run(picks=1)
+    assert "SIGUSR1" in result["stopped"] and result["picks"] == 0
+    assert [m.decode().data for m in read_recording(path, {ESTOP}).messages] == ["signal SIGUSR1"]
 
 
 def test_a_recording_without_images_cannot_be_fed_back(tmp_path):
