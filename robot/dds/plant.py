@@ -50,8 +50,7 @@ class DdsPlant:
         return 0
 
     def close(self) -> None:
-        """Leave the arm at rest."""
-        self.robot.stop()
+        """Leave the arm where it was last commanded."""
         self.robot.close()
 
 

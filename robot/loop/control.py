@@ -156,17 +156,17 @@ class ControllerNode:
         if self._motion is None:
             self._next_goal(now_s)
         supervisor = self.player.supervisor
-        try:
-            if not supervisor.halted:
+        if not supervisor.halted:
+            try:
                 self._tick(now_s)
-        except SafetyError as error:
-            self._end_halted(str(error), now_s)
-            return
-        if supervisor.halted:
-            self._verdict = None
-            if not supervisor.at_rest:  # the supervisor lets the way to rest through, and no more
-                self.player.command(self.player.q_sent, 0.0 * self.player.q_sent)
-                return
+            except SafetyError as error:  # the policy's part ended; nothing was sent yet
+                if not supervisor.halted:
+                    supervisor.estop(str(error))
+            else:
+                return  # where this tick was halted, what went was the first of the way to rest
+        # The supervisor lets the way to rest through, and no more.
+        self.player.command(self.player.q_sent, 0.0 * self.player.q_sent)
+        if supervisor.at_rest and self._server is not None:
             self._end_halted(supervisor.verdict.reason, now_s)
 
     def _tick(self, now_s: float) -> None:
@@ -217,6 +217,7 @@ class ControllerNode:
         if self.player.supervisor.halted:
             self._end_halted(self.player.supervisor.verdict.reason, now_s)
         elif isinstance(goal, SteadyhandError):
+            self._server = None
             self._result_of_arm(_INVALID_GOAL, str(goal), now_s)
         elif server is self._arm:
             self._motion = self.player.playing(goal)
@@ -235,8 +236,7 @@ class ControllerNode:
             self._grasp.succeed(_grasp_result(value), now_s)
 
     def _end_halted(self, reason: str, now_s: float) -> None:
-        """The robot was told to stop; whoever waits for the goal is told why."""
-        self.player.robot.stop()
+        """Whoever waits for the goal is told why the arm stands."""
         server, self._server, self._motion = self._server, None, None
         if server is self._arm:
             self._result_of_arm(_INVALID_GOAL, f"halted: {reason}", now_s)
