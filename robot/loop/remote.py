@@ -17,6 +17,7 @@ from robot.interface import Clock
 from robot.loop import messages
 from robot.loop.actions import SUCCEEDED, ActionClient
 from robot.loop.bus import Bus
+from robot.loop.mailbox import Mailbox
 from robot.loop.meter import Histogram
 from robot.loop.nouns import (
     candidate_of,
@@ -95,7 +96,7 @@ class RemotePolicy:
             if packet is None:
                 if not self._lockstep:
                     return None
-                _wait(self._bus, "policy")
+                _await(self._bus, self._answers, "policy")
             elif packet.stamp_s == self._asked_s:
                 self.round_trip.add(time.perf_counter() - self._sent_s)
                 message = packet.message
@@ -158,7 +159,7 @@ class RemoteWatch:
             while self._done_s < due_s - 1e-6:
                 packet = self._done.get()
                 if packet is None:
-                    _wait(self._bus, "perception")
+                    _await(self._bus, self._done, "perception")
                 else:
                     self._done_s = max(self._done_s, stamp_of(packet.message))
 
@@ -342,6 +343,13 @@ class RemotePerception:
                 return Look(objects, heights, heights.stamp_s, "camera")
 
 
-def _wait(bus: Bus, who: str) -> None:
-    if not bus.pump(_LONGEST_WAIT_S) or bus.gone:
-        raise SafetyError(f"{who}: no answer within {_LONGEST_WAIT_S:g} s, or its process is gone")
+def _await(bus: Bus, inbox: Mailbox, who: str) -> None:
+    """Return when something is in ``inbox``; raises ``SafetyError`` where nothing comes in time."""
+    end_s = time.monotonic() + _LONGEST_WAIT_S
+    while not len(inbox):
+        left_s = end_s - time.monotonic()
+        if left_s <= 0.0:
+            raise SafetyError(f"{who}: no answer within {_LONGEST_WAIT_S:g} s")
+        if bus.gone:
+            raise SafetyError(f"{who}: no answer: {', '.join(bus.gone)} is gone")
+        bus.pump(left_s)  # it also returns early, with part of a message for instance
