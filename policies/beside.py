@@ -199,10 +199,10 @@ class Beside:
         """End all processes and the recording; more than once is fine."""
         if self._ended.is_set():
             return
+        self._ended.set()
+        self._hub.join(5.0)  # one thread at a time takes in what comes: from here on this one
         self.processes.stop()
         self._alarm.close()
-        self._ended.set()
-        self._hub.join(5.0)
         if self._bridge is not None:
             self._bridge.close()
         self._window.close()

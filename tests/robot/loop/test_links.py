@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from robot.loop import bus as bus_module
 from robot.loop import messages
 from robot.loop.bus import Bus
 from robot.loop.link import Link, LinkError
@@ -156,3 +157,17 @@ def test_two_threads_publish_while_a_third_pumps():
         got += [p.message.data for p in iter(box.get, None)]
     for kind in "ab":
         assert [g for g in got if g[0] == kind] == [f"{kind}{n}" for n in range(100)]
+
+
+def test_a_link_that_another_thread_closes_before_it_is_waited_for_is_gone(monkeypatch):
+    here, there = pair()
+    wait = bus_module.select.select
+
+    def close_first(*args):
+        here.links["there"].close()
+        return wait(*args)
+
+    monkeypatch.setattr(bus_module.select, "select", close_first)
+    assert here.pump(0.1) is False
+    assert here.gone == ["there"]
+    there.close()
