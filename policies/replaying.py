@@ -20,7 +20,7 @@ from robot.loop.mailbox import Packet
 from robot.loop.messages import nanoseconds
 from robot.loop.publisher import ACTION, OBJECTS, OBSERVATION, detection_topic
 from robot.loop.reading import Recording, read_messages, read_recording
-from robot.loop.topics import EPISODE, HEIGHTS, LOOK_SERVICE, WATCHED, WATCHING
+from robot.loop.topics import EPISODE, HEIGHTS, LOOK_SERVICE, POLICY_BEGIN, WATCHED, WATCHING
 from robot.loop.typestore import decode, encode
 from robot.types import RgbdFrame
 
@@ -107,7 +107,7 @@ class Replay:
             packet = Packet(message.topic, message.type_name, message.stamp_s, message.data)
             if packet.topic == EPISODE:
                 self._perception.forget()
-            elif packet.topic == OBSERVATION:
+            elif packet.topic in (OBSERVATION, POLICY_BEGIN):
                 self._policy.feed(packet)
             elif (stamp_s := self._sets.add(packet)) is not None:
                 self._moment(*self._sets.take(), stamp_s)

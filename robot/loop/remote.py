@@ -35,6 +35,7 @@ from robot.loop.topics import (
     HAND,
     HEIGHTS,
     LOOK_SERVICE,
+    POLICY_BEGIN,
     WATCH,
     WATCHED,
     feedback_topic,
@@ -74,10 +75,12 @@ class RemotePolicy:
         self.round_trip = Histogram()
 
     def reset(self) -> None:
-        """What was asked before no longer counts."""
+        """A grasp begins: the policy forgets the one before, and its late answers do not count."""
         self._asked_s = -1.0
         while self._answers.get() is not None:
             pass
+        now_s = self._now_s()
+        self._bus.publish(POLICY_BEGIN, messages.time_message(now_s), now_s)
 
     def ask(self, observation: NDArray[np.float32]) -> None:
         """Send an observation."""

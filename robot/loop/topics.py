@@ -34,6 +34,9 @@ GRASP_ACTION = "/grasp"
 PICK_ACTION = "/pick"
 LOOK_SERVICE = "/perception/look"
 HEIGHTS = "/perception/height_map"
+POLICY_BEGIN = "/policy/begin"
+"""A grasp begins: the policy forgets the one before. By name it sorts before the observation, and
+so in a recording, where both have one stamp."""
 WATCH = "/perception/watch"
 WATCHED = "/perception/watched"
 WATCHING = "/perception/watching"
@@ -86,6 +89,7 @@ TOPICS: dict[str, Topic] = {
     names.PHASE: Topic("std_msgs/msg/String", "all", 256),
     names.EVENTS: Topic("std_msgs/msg/String", "all", 256),
     names.PICKS: Topic("std_msgs/msg/String", "all", 256),
+    POLICY_BEGIN: Topic("builtin_interfaces/msg/Time", "all", 16),
     HEIGHTS: Topic("grid_map_msgs/msg/GridMap", "all", 8),
     WATCH: Topic("vision_msgs/msg/Detection3DArray", "all", 16),
     WATCHED: Topic("vision_msgs/msg/Detection3DArray", "newest", 64),
