@@ -13,7 +13,7 @@ from envs.scene import DropConfig
 from envs.station import Station
 from robot.execution.guard import MotionGuard
 from robot.execution.machine import PickMachine
-from robot.execution.states import RECOVERIES, PickState, StateTimes, Trouble
+from robot.execution.states import RECOVERIES, MotionTrouble, PickState, StateTimes, Trouble
 
 BOX = ObjectModel("box", "box", dimensions_m=(0.04, 0.09, 0.05))
 
@@ -170,6 +170,20 @@ def test_a_state_that_takes_too_long_ends_the_policys_part(station, machine):
     finally:
         station.policy, station.acting.states.times = expert, times
     assert not attempt.held and attempt.late is PickState.DESCEND
+
+
+def test_an_arm_that_is_pushed_while_it_lets_go_has_let_go(station, machine, monkeypatch):
+    def pushed(seconds: float) -> None:
+        raise MotionTrouble(Trouble.BLOCKED_PATH)
+
+    hold = station.player.hold
+    attempt = station.picker.grasp(station.picker.look())
+    assert attempt.held
+    monkeypatch.setattr(station.player, "hold", pushed)
+    result = station.picker.put_away(attempt)
+    hold(0.5)
+    (body,) = station.world.bodies
+    assert result.success and station.world.in_tray(body)
 
 
 def test_every_trouble_has_a_recovery_and_every_state_a_time():
