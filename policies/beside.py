@@ -19,8 +19,8 @@ from envs.world import TRAY
 from perception.scorer import OnnxGraspScorer
 from policies.beside_parts import PLANNING, TO_PARTS, LoopSetup, parts_of
 from policies.bundle.format import Bundle
-from policies.standing import BusSink, PlanLog, Standing, pick_feedback
-from robot.errors import SafetyError, SteadyhandError
+from policies.standing import BusSink, PlanLog, Standing, asked_place, pick_feedback
+from robot.errors import ConfigError, SafetyError, SteadyhandError
 from robot.execution.grasp import GraspLoop
 from robot.execution.machine import MachineConfig, PickMachine
 from robot.execution.pick import PickConfig, Picker
@@ -261,9 +261,12 @@ class Beside:
         """The newest target that was asked for decides which object is next."""
         self.picker.target_m = None
         while (packet := self._asked.get()) is not None:
-            at = packet.message.pose.position
-            self.picker.target_m = np.array([at.x, at.y])
-            self._say(f"asked for what is at ({at.x:.3f}, {at.y:.3f}) m")
+            try:
+                x, y = self.picker.target_m = asked_place(packet.message)
+            except ConfigError as error:
+                self._say(str(error))
+            else:
+                self._say(f"asked for what is at ({x:.3f}, {y:.3f}) m")
 
     def _await_ready(self) -> None:
         end_s = time.monotonic() + _START_S

@@ -81,7 +81,7 @@ class Replay:
         bundle: whose perception and policy to ask.
 
     Raises:
-        RecordingError: the file is no recording of ``steadyhand loop``.
+        RecordingError: the file is no recording of ``steadyhand loop``, or of a newer one.
     """
 
     def __init__(self, path: Path, bundle: Path) -> None:
@@ -91,8 +91,13 @@ class Replay:
             raise RecordingError(
                 f"{path}: holds no images to feed back; record with: steadyhand loop"
             )
-        told = json.loads(known.metadata["loop"])
-        self._path, self.setup = path, LoopSetup(bundle, **told)
+        try:
+            self.setup = LoopSetup(bundle, **json.loads(known.metadata["loop"]))
+        except (TypeError, ValueError) as error:
+            raise RecordingError(
+                f"{path}: its setup is not one that this version knows: {error}"
+            ) from error
+        self._path = path
         self.report = ReplayReport(complete=known.complete, note=known.note)
         self._recorded: dict[_Key, bytes] = {}
         for message in known.messages:

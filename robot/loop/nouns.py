@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robot.errors import SensorError
 from robot.loop import messages
 from robot.loop.images import depth_from, intrinsics_from, rgb_from
 from robot.loop.typestore import message_class
@@ -50,12 +51,24 @@ def poses_of(message: Any) -> dict[str, Pose]:
 def robot_state_of(
     message: Any, joints: Sequence[str], fingers: Sequence[str], contact: bool = False
 ) -> RobotState:
-    """Of a ``sensor_msgs/JointState`` that holds arm and fingers, in whatever order."""
+    """Of a ``sensor_msgs/JointState`` that holds arm and fingers, in whatever order.
+
+    Raises:
+        SensorError: a joint, a position or an arm's velocity is missing.
+    """
     index = {name: i for i, name in enumerate(message.name)}
+    missing = [name for name in (*joints, *fingers) if name not in index]
+    if missing:
+        raise SensorError(f"joint states: {', '.join(missing)} missing among {message.name}")
     arm = [index[name] for name in joints]
     hand = [index[name] for name in fingers]
     position, effort = np.asarray(message.position), np.asarray(message.effort)
     velocity = np.asarray(message.velocity)
+    if len(position) != len(message.name) or len(velocity) <= max(arm):
+        raise SensorError(
+            f"joint states: expected a position and a velocity of each of {len(message.name)} "
+            f"joints, got {len(position)} and {len(velocity)}"
+        )
     opening = float(position[hand].sum())
     force = float(effort[hand].mean()) if len(effort) > max(hand) else 0.0
     torque = effort[arm] if len(effort) > max(arm) else np.zeros(len(arm))

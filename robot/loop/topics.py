@@ -102,7 +102,7 @@ TOPICS: dict[str, Topic] = {
     ESTOP: Topic("std_msgs/msg/String", "all", 16),
     RESET: Topic("std_msgs/msg/String", "all", 16),
     BARRIER: Topic("builtin_interfaces/msg/Time", "all", 64),
-    TARGET: Topic("geometry_msgs/msg/PoseStamped", "all", 16),
+    TARGET: Topic("geometry_msgs/msg/PoseStamped", "latest", 1),
     STOP: Topic("std_msgs/msg/String", "all", 4),
     f"{LOOK_SERVICE}/_request": Topic("steadyhand_msgs/srv/Look_Request", "all", 16),
     f"{LOOK_SERVICE}/_reply": Topic("steadyhand_msgs/srv/Look_Response", "all", 16),

@@ -128,3 +128,9 @@ def test_a_recording_without_images_cannot_be_fed_back(tmp_path):
     Recorder(tmp_path / "a.mcap").close()
     with pytest.raises(RecordingError, match="steadyhand loop"):
         Replay(tmp_path / "a.mcap", shipped())
+
+
+def test_a_recording_with_a_setup_of_another_version_cannot_be_fed_back(tmp_path):
+    Recorder(tmp_path / "a.mcap", metadata={"loop": '{"pace": "sim", "wings": 2}'}).close()
+    with pytest.raises(RecordingError, match="wings"):
+        Replay(tmp_path / "a.mcap", shipped())
