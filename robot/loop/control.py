@@ -17,8 +17,8 @@ from robot.loop import messages
 from robot.loop.actions import ActionServer, uuid_message
 from robot.loop.bus import Bus
 from robot.loop.nouns import candidate_of, grasp_goal, trajectory_of
-from robot.loop.publisher import EVENTS, JOINT_COMMAND, JOINT_STATES
-from robot.loop.topics import ARM, ESTOP, GRASP_ACTION, HAND, RESET
+from robot.loop.publisher import JOINT_COMMAND, JOINT_STATES
+from robot.loop.topics import ARM, ESTOP, GRASP_ACTION, HAND
 from robot.loop.typestore import decode, encode, message_class
 from robot.types import (
     GraspCandidate,
@@ -39,7 +39,7 @@ _INVALID_GOAL = -1
 
 
 class SafetyNode:
-    """Takes e-stops and resets into the controller's own process; 240 Hz.
+    """Takes e-stops into the controller's own process; 240 Hz. A run that was halted ends.
 
     Args:
         player: whose supervisor latches.
@@ -52,8 +52,7 @@ class SafetyNode:
     def __init__(self, player: Player, bus: Bus, rate_hz: float = 240.0) -> None:
         self.rate_hz = rate_hz
         self._player = player
-        self._bus = bus
-        self._inbox = bus.subscribe([ESTOP, RESET])
+        self._inbox = bus.subscribe([ESTOP])
 
     def step(self, now_s: float) -> None:
         """Act on what came in."""
@@ -62,11 +61,7 @@ class SafetyNode:
     def answer(self, now_s: float) -> None:
         """The same, also while simulated time stands still."""
         while (packet := self._inbox.get()) is not None:
-            if packet.topic == ESTOP:
-                self._player.stop(packet.message.data or "asked for")
-                continue
-            self._player.sync()
-            self._bus.publish(EVENTS, messages.string("safety: reset by hand"), now_s)
+            self._player.stop(packet.message.data or "asked for")
 
 
 class GripperNode:

@@ -46,7 +46,6 @@ TIMING = "/timing"
 READY = "/ready"
 EPISODE = "/episode"
 ESTOP = "/safety/estop"
-RESET = "/safety/reset"
 BARRIER = "/barrier"
 TARGET = "/target"
 STOP = "/stop"
@@ -100,7 +99,6 @@ TOPICS: dict[str, Topic] = {
     READY: Topic("std_msgs/msg/String", "all", 16),
     EPISODE: Topic("std_msgs/msg/String", "all", 16),
     ESTOP: Topic("std_msgs/msg/String", "all", 16),
-    RESET: Topic("std_msgs/msg/String", "all", 16),
     BARRIER: Topic("builtin_interfaces/msg/Time", "all", 64),
     TARGET: Topic("geometry_msgs/msg/PoseStamped", "latest", 1),
     STOP: Topic("std_msgs/msg/String", "all", 4),
