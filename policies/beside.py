@@ -30,11 +30,12 @@ from robot.loop import messages
 from robot.loop.alarm import Alarm
 from robot.loop.bus import Bus
 from robot.loop.logbook import Logbook
+from robot.loop.looking import RemotePerception
 from robot.loop.mailbox import Mailbox, Packet
 from robot.loop.process import FAILED, Processes
 from robot.loop.publisher import DIAGNOSTICS, EVENTS, PHASE, PublisherConfig
 from robot.loop.recorder import Recorder
-from robot.loop.remote import RemoteArm, RemotePerception
+from robot.loop.remote import RemoteArm
 from robot.loop.timing import figures_of
 from robot.loop.topics import (
     EPISODE,
@@ -133,6 +134,7 @@ class Beside:
             log=PlanLog(BusSink(self.bus), PublisherConfig(images="none")),
             seed=setup.seed,
         )
+        self.arm.see(self.picker.placing.walls)  # before the first tick that counts
         self.machine = PickMachine(self.picker, MachineConfig(), self._tell)
         self._tables = 0
 

@@ -174,7 +174,7 @@ _STATE = (
 _ALL = (t.STOP, t.EPISODE)
 
 TO_PARTS: dict[str, tuple[str, ...]] = {
-    "control": (*_ALL, t.ESTOP, f"{t.ARM}*", f"{t.HAND}*", f"{t.GRASP_ACTION}*"),
+    "control": (*_ALL, t.ESTOP, t.SCENE, f"{t.ARM}*", f"{t.HAND}*", f"{t.GRASP_ACTION}*"),
     "cameras": _ALL,
     "perception": (*_ALL, f"{t.LOOK_SERVICE}/_request"),
     "policy": _ALL,

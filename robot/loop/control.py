@@ -16,9 +16,9 @@ from robot.execution.states import PickState, Trouble
 from robot.loop import messages
 from robot.loop.actions import ActionServer, uuid_message
 from robot.loop.bus import Bus
-from robot.loop.nouns import candidate_of, grasp_goal, trajectory_of
+from robot.loop.nouns import candidate_of, grasp_goal, scene_of, trajectory_of
 from robot.loop.publisher import JOINT_COMMAND, JOINT_STATES
-from robot.loop.topics import ARM, ESTOP, GRASP_ACTION, HAND
+from robot.loop.topics import ARM, ESTOP, GRASP_ACTION, HAND, SCENE
 from robot.loop.typestore import decode, encode, message_class
 from robot.types import (
     GraspCandidate,
@@ -39,7 +39,9 @@ _INVALID_GOAL = -1
 
 
 class SafetyNode:
-    """Takes e-stops into the controller's own process; 240 Hz. A run that was halted ends.
+    """Takes e-stops into the controller's own process, and what the arm has to keep away from.
+
+    A run that was halted ends.
 
     Args:
         player: whose supervisor latches.
@@ -52,7 +54,7 @@ class SafetyNode:
     def __init__(self, player: Player, bus: Bus, rate_hz: float = 240.0) -> None:
         self.rate_hz = rate_hz
         self._player = player
-        self._inbox = bus.subscribe([ESTOP])
+        self._inbox = bus.subscribe([ESTOP, SCENE])
 
     def step(self, now_s: float) -> None:
         """Act on what came in."""
@@ -61,7 +63,10 @@ class SafetyNode:
     def answer(self, now_s: float) -> None:
         """The same, also while simulated time stands still."""
         while (packet := self._inbox.get()) is not None:
-            self._player.stop(packet.message.data or "asked for")
+            if packet.topic == SCENE:
+                self._player.see(scene_of(packet.message))
+            else:
+                self._player.stop(packet.message.data or "asked for")
 
 
 class GripperNode:

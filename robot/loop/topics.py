@@ -34,6 +34,7 @@ GRASP_ACTION = "/grasp"
 PICK_ACTION = "/pick"
 LOOK_SERVICE = "/perception/look"
 HEIGHTS = "/perception/height_map"
+SCENE = "/plan/scene"
 POLICY_BEGIN = "/policy/begin"
 """A grasp begins: the policy forgets the one before. By name it sorts before the observation, and
 so in a recording, where both have one stamp."""
@@ -90,6 +91,7 @@ TOPICS: dict[str, Topic] = {
     names.PICKS: Topic("std_msgs/msg/String", "all", 256),
     POLICY_BEGIN: Topic("builtin_interfaces/msg/Time", "all", 16),
     HEIGHTS: Topic("grid_map_msgs/msg/GridMap", "all", 8),
+    SCENE: Topic("vision_msgs/msg/Detection3DArray", "all", 64),
     WATCH: Topic("vision_msgs/msg/Detection3DArray", "all", 16),
     WATCHED: Topic("vision_msgs/msg/Detection3DArray", "newest", 64),
     WATCHING: Topic("vision_msgs/msg/Detection3DArray", "newest", 16),

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from robot.errors import SafetyError
+from robot.execution.grasp import GraspLoop
+from robot.limits import load_limits
 from robot.loop import messages
 from robot.loop import remote as module
 from robot.loop.bus import Bus
+from robot.loop.control import SafetyNode
 from robot.loop.link import Link, _framed
 from robot.loop.mailbox import Packet
 from robot.loop.publisher import ACTION
-from robot.loop.remote import RemotePolicy
+from robot.loop.remote import RemoteArm, RemotePolicy
 from robot.loop.typestore import encode
+from robot.planning.obstacles import Box, columns
+from robot.types import HeightMap
+
+LIMITS = load_limits("panda")
 
 
 def action(stamp_s: float) -> bytes:
@@ -44,7 +52,7 @@ def test_in_lock_step_an_answer_that_comes_in_parts_is_waited_for():
 
 
 def test_a_policy_that_does_not_answer_or_is_gone_is_an_error(monkeypatch):
-    monkeypatch.setattr(module, "_LONGEST_WAIT_S", 0.2)
+    monkeypatch.setattr(module, "LONGEST_WAIT_S", 0.2)
     here, there = Link.pair()
     bus = Bus("control")
     bus.attach("policy", Link(here, "policy"))
@@ -56,3 +64,25 @@ def test_a_policy_that_does_not_answer_or_is_gone_is_an_error(monkeypatch):
     there.close()
     with pytest.raises(SafetyError, match="policy is gone"):
         policy.answer()
+
+
+def test_the_controller_keeps_away_from_what_planning_says_always_stands_there():
+    bus, loop = Bus("both"), GraspLoop.make(LIMITS)
+    seen: list[list[Box]] = []
+    node = SafetyNode(SimpleNamespace(see=seen.append), bus)
+    arm = RemoteArm(bus, loop, lambda: None)
+    wall = Box((0.5, -0.4, 0.05), (0.3, 0.01, 0.1), 0.3, "tray wall 1")
+    height = np.zeros((20, 20), np.float32)
+    height[5:9, 5:9] = 0.06
+    told = columns(HeightMap(np.array([0.4, -0.1]), 0.01, height, height >= 0, 0.0))
+    assert told
+    for boxes in ([wall], [wall, *told], [wall]):
+        arm.see(boxes)
+    node.answer(0.0)
+    assert len(seen) == 1 and len(seen[0]) == 1
+    (got,) = seen[0]
+    assert got.name == wall.name and got.center_m == wall.center_m and got.size_m == wall.size_m
+    assert got.yaw_rad == pytest.approx(wall.yaw_rad)
+    arm.see([])
+    node.answer(0.0)
+    assert seen[1:] == [[]]
