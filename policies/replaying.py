@@ -37,7 +37,7 @@ class Comparison:
         compared: messages that were made again.
         different: of these, not the same to the byte.
         largest: largest difference of a number in them.
-        missing: recorded, and not made again.
+        missing: recorded, and not made again, although what they answer was.
         first_s: stamp of the first one that differs, or None.
     """
 
@@ -99,6 +99,7 @@ class Replay:
             ) from error
         self._path = path
         self.report = ReplayReport(complete=known.complete, note=known.note)
+        self._fed: set[int] = set()
         self._recorded: dict[_Key, bytes] = {}
         for message in known.messages:
             self._recorded[message.topic, nanoseconds(message.stamp_s)] = message.data
@@ -113,18 +114,20 @@ class Replay:
             if packet.topic == EPISODE:
                 self._perception.forget()
             elif packet.topic in (OBSERVATION, POLICY_BEGIN):
+                self._fed.add(nanoseconds(packet.stamp_s))
                 self._policy.feed(packet)
             elif (stamp_s := self._sets.add(packet)) is not None:
                 self._moment(*self._sets.take(), stamp_s)
                 on_moment(stamp_s)
-        for topic, _ in self._recorded:
-            if topic != WATCHING:
+        for topic, when in self._recorded:
+            if topic != WATCHING and when in self._fed:
                 self._comparison(topic).missing += 1
         return self.report
 
     def _moment(self, frames: list[RgbdFrame], joints: Any, stamp_s: float) -> None:
         """Whatever was done with these images when they were taken is done again."""
         when, node = nanoseconds(stamp_s), self._perception
+        self._fed.add(when)
         node.expose(frames, joints)
         began = self._recorded.get((WATCHING, when))
         if began is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -13,10 +14,11 @@ from policies.beside_parts import LoopSetup
 from policies.bundle.format import shipped
 from policies.replaying import Replay
 from robot.errors import RecordingError
+from robot.loop import messages
 from robot.loop.publisher import ACTION, JOINT_STATES, OBJECTS
 from robot.loop.reading import read_recording
 from robot.loop.recorder import Recorder
-from robot.loop.topics import ESTOP, PICK_ACTION, feedback_topic
+from robot.loop.topics import ESTOP, PICK_ACTION, WATCHED, feedback_topic
 from robot.loop.typestore import decode
 from robot.safety.estop import EStop
 
@@ -134,3 +136,14 @@ def test_a_recording_with_a_setup_of_another_version_cannot_be_fed_back(tmp_path
     Recorder(tmp_path / "a.mcap", metadata={"loop": '{"pace": "sim", "wings": 2}'}).close()
     with pytest.raises(RecordingError, match="wings"):
         Replay(tmp_path / "a.mcap", shipped())
+
+
+def test_an_output_whose_images_the_recorder_missed_is_not_missing(tmp_path):
+    setup = {"pace": "sim", "objects": "primitives"}
+    recorder = Recorder(tmp_path / "a.mcap", metadata={"loop": json.dumps(setup)})
+    objects = messages.detection_3d_array([], 1.0)
+    for topic in (OBJECTS, WATCHED):
+        recorder.write(topic, objects, 1.0)
+    recorder.close()
+    report = Replay(tmp_path / "a.mcap", shipped()).run()
+    assert report.differences == 0
