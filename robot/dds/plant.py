@@ -10,7 +10,7 @@ from robot.dds.port import DdsConfig, DdsPort
 from robot.dds.robot import DdsRobot, DdsRobotConfig, newest_with
 from robot.interface import Clock
 from robot.loop.bus import Bus
-from robot.loop.clock import PacedClock, RealClock
+from robot.loop.clock import FollowingClock, PacedClock
 from robot.loop.mailbox import Packet
 from robot.loop.messages import PANDA_FINGERS, PANDA_JOINTS, time_message
 from robot.loop.nouns import stamp_of
@@ -22,7 +22,7 @@ _STATE = "sensor_msgs/msg/JointState"
 
 
 class DdsPlant:
-    """Implements ``robot.loop.cell.Plant``; the loop's clock is the arm's, by its first stamp.
+    """Implements ``robot.loop.cell.Plant``; the loop's clock follows the arm's stamps.
 
     Args:
         config: what the arm is called.
@@ -36,7 +36,9 @@ class DdsPlant:
     def __init__(self, config: DdsRobotConfig, dds: DdsConfig, shadow: bool) -> None:
         self.robot = DdsRobot(config, dds, shadow)
         self.robot.connect()
-        self.clock: Clock = RealClock(self.robot.read().stamp_s)
+        clock = FollowingClock(self.robot.read().stamp_s)
+        self.robot.heard = clock.heard
+        self.clock: Clock = clock
         self.paced: PacedClock | None = None
 
     def begin(self, wanted: dict[str, Any]) -> None:

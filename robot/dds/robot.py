@@ -9,7 +9,7 @@ takes each as a trajectory of one point, due a tick later.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -78,6 +78,8 @@ class DdsRobot:
             self.port.advertise(f"{c.hand}/commands", _FLOATS)
         self._state: RobotState | None = None
         self._opening_m: float | None = None
+        #: Told each state's stamp, s, as it is read.
+        self.heard: Callable[[float], object] = lambda stamp_s: None
 
     def connect(self) -> None:
         """Wait for the arm to be heard.
@@ -133,6 +135,7 @@ class DdsRobot:
         if message is None:
             return False
         self._state = robot_state_of(message, c.joints, c.fingers)
+        self.heard(self._state.stamp_s)
         return True
 
     def _command(self, joints: JointCommand) -> Any:
