@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,21 +19,23 @@ from envs.world import TRAY
 from perception.scorer import OnnxGraspScorer
 from policies.beside_parts import PLANNING, TO_PARTS, LoopSetup, parts_of
 from policies.bundle.format import Bundle
-from policies.standing import BusSink, PlanLog, Standing, pick_feedback
-from robot.errors import SafetyError, SteadyhandError
+from policies.standing import BusSink, PlanLog, Standing, asked_place, pick_feedback
+from robot.errors import ConfigError, SafetyError, SteadyhandError
 from robot.execution.grasp import GraspLoop
 from robot.execution.machine import MachineConfig, PickMachine
 from robot.execution.pick import PickConfig, Picker
 from robot.execution.states import PickFeedback, PickState
 from robot.limits import load_limits
 from robot.loop import messages
+from robot.loop.alarm import Alarm
 from robot.loop.bus import Bus
 from robot.loop.logbook import Logbook
+from robot.loop.looking import RemotePerception
 from robot.loop.mailbox import Mailbox, Packet
 from robot.loop.process import FAILED, Processes
 from robot.loop.publisher import DIAGNOSTICS, EVENTS, PHASE, PublisherConfig
 from robot.loop.recorder import Recorder
-from robot.loop.remote import RemoteArm, RemotePerception
+from robot.loop.remote import RemoteArm
 from robot.loop.timing import figures_of
 from robot.loop.topics import (
     EPISODE,
@@ -89,6 +92,7 @@ class Beside:
         self.limits = load_limits(bundle.limits_path)
         self.models = object_set(setup.objects)
         self.standing = Standing()
+        self._heard_s = 0.0
         self.bus = Bus(PLANNING)
         timed = {TIMING} if setup.lockstep else set()
         self.recorder = Recorder(recording, metadata={**(facts or {}), **_described(setup)})
@@ -104,6 +108,7 @@ class Beside:
         self._came = threading.Event()
         self._ended = threading.Event()
         self._failure = ""
+        self._alarm = Alarm(self._halt)
         self._until_s: float | None = None
         self.processes = Processes(self.bus, parts_of(setup), TO_PARTS)
         self._hub = threading.Thread(target=self._pump, name="hub", daemon=True)
@@ -129,6 +134,7 @@ class Beside:
             log=PlanLog(BusSink(self.bus), PublisherConfig(images="none")),
             seed=setup.seed,
         )
+        self.arm.see(self.picker.placing.walls)  # before the first tick that counts
         self.machine = PickMachine(self.picker, MachineConfig(), self._tell)
         self._tables = 0
 
@@ -180,21 +186,25 @@ class Beside:
     def take(self, packet: Packet) -> None:
         """What came in from outside: targets and emergency stops."""
         if packet.topic == ESTOP:
-            self.estop(packet.message.data or "asked for from outside")
+            reason = ""
+            with suppress(Exception):  # it halts, whatever can be read of it
+                reason = packet.message.data
+            self.estop(reason or "asked for from outside")
         else:
             self._asked.put(packet)
 
     def estop(self, reason: str) -> None:
-        """Halt the arm at its next period; it stays halted."""
-        self.bus.publish(ESTOP, messages.string(reason), self.arm.now_s())
+        """Halt the arm at its next period; it stays halted. From any thread, or a signal."""
+        self._alarm.press(reason)
 
     def close(self) -> None:
         """End all processes and the recording; more than once is fine."""
         if self._ended.is_set():
             return
-        self.processes.stop()
         self._ended.set()
-        self._hub.join(5.0)
+        self._hub.join(5.0)  # one thread at a time takes in what comes: from here on this one
+        self.processes.stop()
+        self._alarm.close()
         if self._bridge is not None:
             self._bridge.close()
         self._window.close()
@@ -253,9 +263,12 @@ class Beside:
         """The newest target that was asked for decides which object is next."""
         self.picker.target_m = None
         while (packet := self._asked.get()) is not None:
-            at = packet.message.pose.position
-            self.picker.target_m = np.array([at.x, at.y])
-            self._say(f"asked for what is at ({at.x:.3f}, {at.y:.3f}) m")
+            try:
+                x, y = self.picker.target_m = asked_place(packet.message)
+            except ConfigError as error:
+                self._say(str(error))
+            else:
+                self._say(f"asked for what is at ({x:.3f}, {y:.3f}) m")
 
     def _await_ready(self) -> None:
         end_s = time.monotonic() + _START_S
@@ -293,8 +306,12 @@ class Beside:
             self._window.admit()
             self._book.write()
 
+    def _halt(self, reason: str) -> None:
+        self.bus.publish(ESTOP, messages.string(reason), self._heard_s)
+
     def _note(self, packet: Packet) -> None:
         standing = self.standing
+        self._heard_s = max(self._heard_s, packet.stamp_s)
         standing.messages[packet.topic] = standing.messages.get(packet.topic, 0) + 1
         if packet.topic == TIMING:
             standing.figures.update(figures_of(packet.message))

@@ -169,12 +169,12 @@ def _ready(bus: Bus) -> None:
 _STATE = (
     names.JOINT_STATES, names.JOINT_COMMAND, names.GRIPPER_COMMAND, names.WRENCH, names.TWIST,
     names.TF, names.DIAGNOSTICS, names.PHASE, names.EVENTS, names.OBSERVATION, t.TIMING, t.READY,
-    t.WATCH, f"{t.ARM}*", f"{t.HAND}*", f"{t.GRASP_ACTION}*",
+    t.WATCH, t.POLICY_BEGIN, f"{t.ARM}*", f"{t.HAND}*", f"{t.GRASP_ACTION}*",
 )  # fmt: skip
 _ALL = (t.STOP, t.EPISODE)
 
 TO_PARTS: dict[str, tuple[str, ...]] = {
-    "control": (*_ALL, t.ESTOP, t.RESET, f"{t.ARM}*", f"{t.HAND}*", f"{t.GRASP_ACTION}*"),
+    "control": (*_ALL, t.ESTOP, t.SCENE, f"{t.ARM}*", f"{t.HAND}*", f"{t.GRASP_ACTION}*"),
     "cameras": _ALL,
     "perception": (*_ALL, f"{t.LOOK_SERVICE}/_request"),
     "policy": _ALL,
@@ -199,7 +199,7 @@ def parts_of(setup: LoopSetup) -> list[Part]:
             PLANNING: _STATE,
             "cameras": (t.EXPOSURE, t.OBJECT_POSES),
             "perception": (t.WATCH,),
-            "policy": (names.OBSERVATION,),
+            "policy": (names.OBSERVATION, t.POLICY_BEGIN),
         },
     }
     if not setup.lockstep:

@@ -20,7 +20,7 @@ from robot.loop.mailbox import Packet
 from robot.loop.messages import nanoseconds
 from robot.loop.publisher import ACTION, OBJECTS, OBSERVATION, detection_topic
 from robot.loop.reading import Recording, read_messages, read_recording
-from robot.loop.topics import EPISODE, HEIGHTS, LOOK_SERVICE, WATCHED, WATCHING
+from robot.loop.topics import EPISODE, HEIGHTS, LOOK_SERVICE, POLICY_BEGIN, WATCHED, WATCHING
 from robot.loop.typestore import decode, encode
 from robot.types import RgbdFrame
 
@@ -37,7 +37,7 @@ class Comparison:
         compared: messages that were made again.
         different: of these, not the same to the byte.
         largest: largest difference of a number in them.
-        missing: recorded, and not made again.
+        missing: recorded, and not made again, although what they answer was.
         first_s: stamp of the first one that differs, or None.
     """
 
@@ -81,7 +81,7 @@ class Replay:
         bundle: whose perception and policy to ask.
 
     Raises:
-        RecordingError: the file is no recording of ``steadyhand loop``.
+        RecordingError: the file is no recording of ``steadyhand loop``, or of a newer one.
     """
 
     def __init__(self, path: Path, bundle: Path) -> None:
@@ -91,9 +91,15 @@ class Replay:
             raise RecordingError(
                 f"{path}: holds no images to feed back; record with: steadyhand loop"
             )
-        told = json.loads(known.metadata["loop"])
-        self._path, self.setup = path, LoopSetup(bundle, **told)
+        try:
+            self.setup = LoopSetup(bundle, **json.loads(known.metadata["loop"]))
+        except (TypeError, ValueError) as error:
+            raise RecordingError(
+                f"{path}: its setup is not one that this version knows: {error}"
+            ) from error
+        self._path = path
         self.report = ReplayReport(complete=known.complete, note=known.note)
+        self._fed: set[int] = set()
         self._recorded: dict[_Key, bytes] = {}
         for message in known.messages:
             self._recorded[message.topic, nanoseconds(message.stamp_s)] = message.data
@@ -107,19 +113,21 @@ class Replay:
             packet = Packet(message.topic, message.type_name, message.stamp_s, message.data)
             if packet.topic == EPISODE:
                 self._perception.forget()
-            elif packet.topic == OBSERVATION:
+            elif packet.topic in (OBSERVATION, POLICY_BEGIN):
+                self._fed.add(nanoseconds(packet.stamp_s))
                 self._policy.feed(packet)
             elif (stamp_s := self._sets.add(packet)) is not None:
                 self._moment(*self._sets.take(), stamp_s)
                 on_moment(stamp_s)
-        for topic, _ in self._recorded:
-            if topic != WATCHING:
+        for topic, when in self._recorded:
+            if topic != WATCHING and when in self._fed:
                 self._comparison(topic).missing += 1
         return self.report
 
     def _moment(self, frames: list[RgbdFrame], joints: Any, stamp_s: float) -> None:
         """Whatever was done with these images when they were taken is done again."""
         when, node = nanoseconds(stamp_s), self._perception
+        self._fed.add(when)
         node.expose(frames, joints)
         began = self._recorded.get((WATCHING, when))
         if began is not None:

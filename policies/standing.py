@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from robot.errors import ConfigError
 from robot.execution.states import PickFeedback
 from robot.loop import messages
 from robot.loop.actions import uuid_message
@@ -13,7 +16,10 @@ from robot.loop.bus import Bus
 from robot.loop.log import RunLog
 from robot.loop.publisher import EVENTS
 from robot.loop.typestore import message_class
-from robot.types import PickResult
+from robot.types import Array, PickResult
+
+_WORLD = ("", "world", "base_link", "panda_link0")
+"""Names of the one frame in which a target may be given."""
 
 
 @dataclass
@@ -56,6 +62,23 @@ class BusSink:
 
     def fail(self, reason: str) -> None:
         self._bus.publish(EVENTS, messages.string(f"planning's log: {reason}"), 0.0)
+
+
+def asked_place(message: Any) -> Array:
+    """(2,) m in the world of a ``PoseStamped`` that says where to pick next.
+
+    Raises:
+        ConfigError: it is given in another frame, or is no place.
+    """
+    frame, at = message.header.frame_id, message.pose.position
+    if frame not in _WORLD:
+        raise ConfigError(
+            f"target: expected a pose in {', '.join(map(repr, _WORLD))}, got one in {frame!r}"
+        )
+    place = np.array([at.x, at.y])
+    if not np.isfinite(place).all():
+        raise ConfigError(f"target: expected finite metres, got ({at.x}, {at.y})")
+    return place
 
 
 def pick_feedback(feedback: PickFeedback, pick: int) -> Any:

@@ -56,7 +56,9 @@ def echo(
     console = Console()
     packets = _packets(name, transport, domain, interface, seconds)
     for packet in itertools.islice(packets, count):
-        console.print("\n".join(_lines(packet.message)), "---", sep="\n", highlight=False)
+        console.print(
+            "\n".join(_lines(packet.message)), "---", sep="\n", highlight=False, markup=False
+        )
 
 
 def hz(

@@ -9,6 +9,7 @@ from robot.interface import Policy
 from robot.loop import messages
 from robot.loop.mailbox import Packet
 from robot.loop.publisher import ACTION, OBSERVATION, Send
+from robot.loop.topics import POLICY_BEGIN
 
 
 class PolicyNode:
@@ -25,9 +26,11 @@ class PolicyNode:
         self._policy, self._send = policy, send
 
     def feed(self, packet: Packet) -> None:
-        """Take in any packet; answer an observation."""
+        """Take in any packet; answer an observation, forget what was before a grasp."""
         if packet.topic == OBSERVATION:
             self._send(ACTION, self.act(packet), packet.stamp_s)
+        elif packet.topic == POLICY_BEGIN:
+            self._policy.reset()
 
     def act(self, packet: Packet) -> object:
         """The answer to an observation, as a message."""

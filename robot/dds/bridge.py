@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 
@@ -15,6 +16,9 @@ OUT = (JOINT_STATES, TF, DIAGNOSTICS, OBJECTS, feedback_topic(PICK_ACTION), "/ca
 """What goes out unless told otherwise."""
 IN = (TARGET, ESTOP)
 """What comes in."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class Bridge:
@@ -65,6 +69,9 @@ class Bridge:
             for topic, reader in self._readers:
                 for data in reader.take():
                     self.received += 1
-                    self._take(Packet(topic, TOPICS[topic].type_name, 0.0, data))
+                    try:
+                        self._take(Packet(topic, TOPICS[topic].type_name, 0.0, data))
+                    except Exception:  # what comes next may be an emergency stop
+                        _log.exception("what came on %s was not taken", topic)
             if self._ended.is_set():
                 return

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from robot.dds.port import DdsConfig, DdsPort
-from robot.dds.robot import DdsRobot, DdsRobotConfig
+from robot.dds.robot import DdsRobot, DdsRobotConfig, newest_with
 from robot.interface import Clock
 from robot.loop.bus import Bus
-from robot.loop.clock import PacedClock, RealClock
+from robot.loop.clock import FollowingClock, PacedClock
 from robot.loop.mailbox import Packet
-from robot.loop.messages import time_message
+from robot.loop.messages import PANDA_FINGERS, PANDA_JOINTS, time_message
 from robot.loop.nouns import stamp_of
 from robot.loop.publisher import JOINT_STATES, TF, camera_topics
 from robot.loop.topics import EXPOSURE, STOP
-from robot.loop.typestore import decode, encode
+from robot.loop.typestore import encode
 
 _STATE = "sensor_msgs/msg/JointState"
 
 
 class DdsPlant:
-    """Implements ``robot.loop.cell.Plant``; the loop's clock is the arm's, by its first stamp.
+    """Implements ``robot.loop.cell.Plant``; the loop's clock follows the arm's stamps.
 
     Args:
         config: what the arm is called.
@@ -36,7 +36,9 @@ class DdsPlant:
     def __init__(self, config: DdsRobotConfig, dds: DdsConfig, shadow: bool) -> None:
         self.robot = DdsRobot(config, dds, shadow)
         self.robot.connect()
-        self.clock: Clock = RealClock(self.robot.read().stamp_s)
+        clock = FollowingClock(self.robot.read().stamp_s)
+        self.robot.heard = clock.heard
+        self.clock: Clock = clock
         self.paced: PacedClock | None = None
 
     def begin(self, wanted: dict[str, Any]) -> None:
@@ -50,8 +52,7 @@ class DdsPlant:
         return 0
 
     def close(self) -> None:
-        """Leave the arm at rest."""
-        self.robot.stop()
+        """Leave the arm where it was last commanded."""
         self.robot.close()
 
 
@@ -80,13 +81,14 @@ def relay_cameras(bus: Bus, cameras: Sequence[str], dds: DdsConfig, boss: str) -
     exposed_s = -1.0
     while not len(stop) and boss not in bus.gone:
         came = False
-        for data in states.take():
-            joints = decode(data, _STATE)
+        joints = newest_with({*PANDA_JOINTS, *PANDA_FINGERS}, states.take()) or joints
         for topic, kind, reader in readers:
             for data in reader.take():
                 came = True
                 packet = Packet(topic, kind, 0.0, data)
                 message = packet.message
+                if topic == TF and not message.transforms:
+                    continue
                 header = message.transforms[0].header if topic == TF else message.header
                 stamp_s = stamp_of(header.stamp)
                 if topic != TF and stamp_s > exposed_s and joints is not None:

@@ -105,13 +105,6 @@ class DdsPort:
                 self._participant, self._topic(topic, type_name), qos=self._qos()
             )
 
-    def flush(self, topic: str, timeout_s: float) -> bool:
-        """Wait until reliable readers have everything; whether they do."""
-        try:
-            return bool(self._writers[topic].wait_for_acks(duration(seconds=timeout_s)))
-        except DDSException:
-            return False
-
     def discover(self, wait_s: float = 1.0) -> dict[str, str]:
         """ROS 2 topics that somebody publishes, with their types."""
         found: dict[str, str] = {}

@@ -9,6 +9,7 @@ takes each as a trajectory of one point, due a tick later.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,13 +78,14 @@ class DdsRobot:
             self.port.advertise(f"{c.hand}/commands", _FLOATS)
         self._state: RobotState | None = None
         self._opening_m: float | None = None
-        self._received_s = -np.inf
+        #: Told each state's stamp, s, as it is read.
+        self.heard: Callable[[float], object] = lambda stamp_s: None
 
     def connect(self) -> None:
         """Wait for the arm to be heard.
 
         Raises:
-            SensorError: it is not, in time.
+            SensorError: it is not, in time, or without velocities.
         """
         end_s = time.monotonic() + self.config.connect_s
         while not self._take():
@@ -98,17 +100,12 @@ class DdsRobot:
         """The newest state that came; its stamp is the arm's own.
 
         Raises:
-            SensorError: none ever came.
+            SensorError: none ever came, or the newest is none that can be used.
         """
         self._take()
         if self._state is None:
             raise SensorError(f"robot: no {JOINT_STATES} has come; connect first")
         return self._state
-
-    @property
-    def silent_s(self) -> float:
-        """Since when no state has come, s of the wall."""
-        return time.monotonic() - self._received_s
 
     def send(self, joints: JointCommand, gripper: GripperCommand) -> JointCommand:
         """One tick's command, to the arm and, where it changed, to the fingers."""
@@ -133,14 +130,12 @@ class DdsRobot:
         self.port.close()
 
     def _take(self) -> bool:
-        taken = self._states.take()
-        if not taken:
+        c = self.config
+        message = newest_with({*c.joints, *c.fingers}, self._states.take())
+        if message is None:
             return False
-        message = decode(taken[-1], _STATE)
-        if not {*self.config.joints, *self.config.fingers} <= set(message.name):
-            return False
-        self._state = robot_state_of(message, self.config.joints, self.config.fingers)
-        self._received_s = time.monotonic()
+        self._state = robot_state_of(message, c.joints, c.fingers)
+        self.heard(self._state.stamp_s)
         return True
 
     def _command(self, joints: JointCommand) -> Any:
@@ -164,6 +159,15 @@ class DdsRobot:
                 )
             ],
         )
+
+
+def newest_with(names: set[str], taken: Sequence[bytes]) -> Any:
+    """The newest ``JointState`` that holds all these joints: other robots may publish theirs."""
+    for data in reversed(taken):
+        message = decode(data, _STATE)
+        if names <= set(message.name):
+            return message
+    return None
 
 
 def _floats(values: Any) -> Any:

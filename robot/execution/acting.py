@@ -103,7 +103,8 @@ class Acting:
         """From the pre-grasp until the outcome is known and the arm has come to rest.
 
         Raises:
-            SafetyError: the policy refused, or was silent for too long; the robot was stopped.
+            SafetyError: the policy refused, or was silent for too long; a HALT is latched, and
+                whoever drives the motion brakes.
         """
         player, loop, policy = self.player, self.player.loop, self.policy
         player.phase = "grasp"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from robot.errors import PlanningError, SensorError
+from robot.execution.states import MotionTrouble, PathBlocked
 from robot.geometry import grasp_rotation
 from robot.types import Look, Pose
 
@@ -24,6 +25,9 @@ def look_closer(picker: Picker, look: Look) -> Look | None:
 
     Returns:
         The second look, or None where there is no object, no way there, or nothing to see.
+
+    Raises:
+        MotionTrouble: the arm was held back on its way.
     """
     if look.source != "camera" or not look.objects:
         return None
@@ -36,5 +40,9 @@ def look_closer(picker: Picker, look: Look) -> Look | None:
     try:
         picker.travel(q, look)
         return picker.look()
+    except PathBlocked:  # by something known: no way there
+        return None
+    except MotionTrouble:
+        raise
     except (PlanningError, SensorError):
         return None

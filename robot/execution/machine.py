@@ -103,6 +103,8 @@ class PickMachine:
             look = picker.look()
         except SensorError as error:
             return self._failed("blind", str(error)), Trouble.NOTHING_SEEN
+        except MotionTrouble as error:  # the arm is held still for the images, or should be
+            return self._failed(error.trouble.value, str(error)), error.trouble
         self.enter(PickState.APPROACH)
         try:
             attempt = picker.grasp(look)
@@ -133,13 +135,16 @@ class PickMachine:
         self.troubles[trouble] = self.troubles.get(trouble, 0) + 1
         now = self._now()
         self._say(PickFeedback(PickState.RECOVER, now, self._attempt, trouble, RECOVERIES[trouble]))
-        if trouble is Trouble.NOTHING_SEEN:
-            self.picker.player.hold(0.2)
-            return True
-        if trouble is Trouble.BLOCKED_PATH:
-            self.picker.back_off()
-        elif trouble is not Trouble.SLIP:
-            self.picker.release()
+        try:
+            if trouble is Trouble.NOTHING_SEEN:
+                self.picker.player.hold(0.2)
+                return True
+            if trouble is Trouble.BLOCKED_PATH:
+                self.picker.back_off()
+            else:
+                self.picker.release()
+        except PlanningError:  # neither forth nor back
+            return False
         done = self._go_home()
         return done and self._now() - now <= self.config.times.recover_s
 

@@ -281,9 +281,10 @@ class Picker:
         return result(True, "success")
 
     def release(self) -> None:
-        """Open the hand and wait for what was in it to fall."""
+        """Open the hand and wait for what was in it to fall; being pushed only ends the wait."""
         self.player.open(self.limits.gripper.max_opening_m)
-        self.player.hold(self.config.release_s)
+        with suppress(MotionTrouble):
+            self.player.hold(self.config.release_s)
 
     def home(self) -> None:
         """Back to where the arm looks from, with the hand open.

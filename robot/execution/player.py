@@ -286,9 +286,8 @@ class Player:
         self.gripper = self.loop.gripper.command(opening_m)
 
     def stop(self, reason: str) -> None:
-        """Stop the robot at once and latch a HALT."""
+        """Latch a HALT: each command from the next one on is a tick of the way to rest."""
         self.supervisor.estop(reason)
-        self.robot.stop()
 
     def press_harder(self) -> None:
         """Close with all the force that the gripper may use."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from robot.errors import PlanningError
 from robot.execution.attempt import GraspAttempt
-from robot.types import Look, ObjectState, Pose, Trajectory
+from robot.types import GraspCandidate, Look, ObjectState, Pose, Trajectory
 
 if TYPE_CHECKING:
     from robot.execution.pick import Picker
@@ -44,14 +44,15 @@ def stack(picker: Picker, attempt: GraspAttempt, base: ObjectState) -> None:
         raise PlanningError("stack: nothing is known of what the hand holds")
     player, paths = picker.player, picker.paths
     player.phase = "carry"
-    picker.around.show(None)
+    # What the cameras saw stays in the way, but for what is held; that moves with the hand.
+    picker.around.show(picker._scene, attempt.candidate)
     player.see(picker.checker.boxes)
     picker.checker.set_hand(player.state.gripper.opening_m)
     problem = PlanningError("stack: out of reach")
     for turn in (0.0, math.pi / 2, math.pi, -math.pi / 2):
         above, on = _poses(attempt, base, turn)
         try:
-            way = _way(picker, above)
+            way = _way_with(picker, attempt.candidate, attempt.obj, above)
             down = paths.straight(way.position_rad[-1], on, speed_m_s=_DOWN_M_S, check=False)
         except PlanningError as error:
             problem = error
@@ -63,6 +64,20 @@ def stack(picker: Picker, attempt: GraspAttempt, base: ObjectState) -> None:
         picker.rise(_RISE_M)
         return
     raise problem
+
+
+def _way_with(
+    picker: Picker, candidate: GraspCandidate, held: ObjectState, above: Pose
+) -> Trajectory:
+    """A way that is free for what is held, too: its box is an upper bound, so else without it."""
+    picker.placing._attach(candidate, held)
+    try:
+        return _way(picker, above)
+    except PlanningError:
+        picker.checker.detach()
+        return _way(picker, above)
+    finally:
+        picker.checker.detach()
 
 
 def _way(picker: Picker, above: Pose) -> Trajectory:

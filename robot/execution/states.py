@@ -21,7 +21,6 @@ class PickState(Enum):
     LIFT = "lift"
     CHECK_HOLD = "check hold"
     CARRY = "carry"
-    RELEASE = "release"
     RECOVER = "recover"
     HOME = "home"
 
@@ -73,22 +72,22 @@ RECOVERIES = {
 
 @dataclass(frozen=True)
 class StateTimes:
-    """The longest each state may take, s; what follows is the recovery of ``TOO_LONG``."""
+    """The longest the states of the policy's part and the recovery may take, s.
 
-    look_s: float = bounded(10.0, 0.1, 600.0)
-    approach_s: float = bounded(30.0, 0.1, 600.0)
+    What follows is the recovery of ``TOO_LONG``; after the recovery itself, the pick's end. Planned
+    motions (approach, carry, home) are each given up after ``GuardConfig.longest_s``, and a look
+    after ``robot.loop.remote.LONGEST_WAIT_S``.
+    """
+
     descend_s: float = bounded(3.5, 0.1, 60.0)
     close_s: float = bounded(3.0, 0.1, 60.0)
     check_grip_s: float = bounded(2.0, 0.05, 60.0)
     lift_s: float = bounded(3.5, 0.1, 60.0)
     check_hold_s: float = bounded(1.0, 0.05, 60.0)
-    carry_s: float = bounded(30.0, 0.1, 600.0)
-    release_s: float = bounded(5.0, 0.1, 60.0)
     recover_s: float = bounded(60.0, 0.1, 600.0)
-    home_s: float = bounded(30.0, 0.1, 600.0)
 
     def longest_s(self, state: PickState) -> float:
-        """For one state."""
+        """For one state; those that are limited elsewhere have no time here."""
         return float(getattr(self, f"{state.value.replace(' ', '_')}_s"))
 
 

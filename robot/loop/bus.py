@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from threading import RLock
 from typing import Any
 
@@ -74,8 +75,11 @@ class Bus:
         links = [link for link in self.links.values() if link.open]
         if timeout_s > 0 and links:
             writing = [link for link in links if link.waiting]
-            ready, _, _ = select.select(links, writing, [], timeout_s)
-            links = [link for link in links if link in ready or link in writing]
+            try:
+                ready, _, _ = select.select(links, writing, [], timeout_s)
+            except (OSError, ValueError):  # one was closed meanwhile, by another thread: it is gone
+                ready = links
+            links = [link for link in links if link.open and (link in ready or link in writing)]
         came = False
         with self._lock:
             for link in links:
@@ -89,9 +93,11 @@ class Bus:
     def settle(self) -> None:
         """Wait until everything sent has been taken: a barrier, in simulated time only."""
         while writing := [k for k in self.links.values() if k.open and k.waiting]:
-            select.select([], writing, [], 1.0)
-            for link in writing:
-                link.flush()
+            with suppress(OSError, ValueError):
+                select.select([], writing, [], 1.0)
+            with self._lock:
+                for link in writing:
+                    link.flush()
 
     @property
     def gone(self) -> list[str]:
@@ -100,5 +106,6 @@ class Bus:
 
     def close(self) -> None:
         """Close every link."""
-        for link in self.links.values():
-            link.close()
+        with self._lock:
+            for link in self.links.values():
+                link.close()

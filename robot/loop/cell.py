@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from configs.load import bounded
-from robot.errors import SafetyError
 from robot.execution.acting import Acting
 from robot.execution.grasp import GraspLoop
 from robot.execution.guard import MotionGuard
@@ -29,6 +29,7 @@ from robot.loop.topics import EPISODE, READY, STOP, TIMING
 from robot.safety.supervisor import Supervisor
 
 _SWITCH_S = 2e-4
+_LONGEST_BRAKING_TICKS = 240
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,21 @@ class Cell:
         )
         self.urgent = False
         self._begun = False
+        self._ending = ""
         self._real = clock if isinstance(clock, RealClock) else None
         self._due_s = clock.now_s()
 
     def run(self) -> None:
-        """Until told to stop."""
+        """Until told to stop, and at rest."""
+        try:
+            self._run()
+        except Exception as error:
+            self._brake(f"the controller ended: {error}")
+            raise
+        finally:
+            self.plant.close()
+
+    def _run(self) -> None:
         self._warm_up()
         if not self.lockstep:
             sys.setswitchinterval(_SWITCH_S)
@@ -146,7 +157,6 @@ class Cell:
         self.executor.run()
         self._diagnose(self.clock.now_s())
         self.bus.settle()
-        self.plant.close()
 
     # A beat of the executor ---------------------------------------------------------------------
 
@@ -179,12 +189,32 @@ class Cell:
     def _answer(self, now_s: float) -> None:
         while (packet := self._inbox.get()) is not None:
             if packet.topic == STOP:
-                self.executor.stopped = True
+                self._ending = "the run ends"
             else:
                 self._begin(json.loads(packet.message.data))
         if "planning" in self.bus.gone:
-            self.player.robot.stop()
+            self._ending = "the planning process is gone"
+        if self._ending:
+            self._end()
+
+    def _end(self) -> None:
+        """An arm that moves is braked first; the loop goes on until it stands."""
+        supervisor = self.player.supervisor
+        if supervisor.at_rest:
             self.executor.stopped = True
+        elif not supervisor.halted:
+            self.player.stop(self._ending)
+
+    def _brake(self, reason: str) -> None:
+        """Bring an arm to rest whose controller has failed, as far as it still answers."""
+        player = self.player
+        with suppress(Exception):
+            player.stop(reason)
+            for _ in range(_LONGEST_BRAKING_TICKS):
+                if player.supervisor.at_rest:
+                    return
+                player.command(player.q_sent, 0.0 * player.q_sent)
+                self.advance()
 
     def _idle(self) -> bool:
         """Simulated time stands still until there is something to do."""
@@ -194,18 +224,14 @@ class Cell:
         for part in (self.safety, self.gripper):
             part.answer(now_s)
         self._answer(now_s)
-        return not self.executor.stopped
+        return not self._ending
 
     def _begin(self, wanted: dict[str, Any]) -> None:
-        """A new table. Time goes on; the arm is at home.
-
-        Raises:
-            SafetyError: the arm was halted meanwhile: it stays so.
-        """
-        supervisor = self.player.supervisor
-        if supervisor.halted:
-            raise SafetyError(f"halted: {supervisor.verdict.reason}")
+        """A new table. Time goes on; the arm is at home. One that was halted meanwhile stays so."""
         now_s = self.clock.now_s()
+        if self.player.supervisor.halted:  # the first goal is told why
+            self.bus.publish(READY, messages.string("halted"), now_s)
+            return
         self.plant.begin(wanted)
         self.player.sync()
         self.player.open(self.player.loop.limits.gripper.max_opening_m)

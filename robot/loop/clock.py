@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from robot.interface import Clock
@@ -30,6 +31,40 @@ class RealClock:
         if wait_s > 0:
             time.sleep(wait_s)
         self.late_s = self.now_s() - time_s
+
+
+class FollowingClock(RealClock):
+    """The clock of an arm that stamps by one of its own: it follows the stamps, slowly.
+
+    Stamps come late by more or less, so of each window the one that came earliest counts: this
+    clock is brought to show what it says, by no more than a share of the time that passes. Time
+    never goes back.
+
+    Args:
+        at_s: the first stamp.
+        window_s: s of the wall.
+        most: the share; two clocks of quartz differ by less than a tenth of it.
+    """
+
+    def __init__(self, at_s: float, window_s: float = 1.0, most: float = 5e-4) -> None:
+        super().__init__(at_s)
+        self._window_s, self._most = window_s, most
+        self._heard_s, self._wall_s = at_s, time.perf_counter()
+        self._begun_s, self._ahead_s, self._aim_s = self._wall_s, -math.inf, 0.0
+
+    def heard(self, stamp_s: float) -> None:
+        """The arm was heard; each stamp counts once."""
+        if stamp_s == self._heard_s:
+            return
+        wall_s = time.perf_counter()
+        most_s = self._most * (wall_s - self._wall_s)
+        part_s = min(max(self._aim_s, -most_s), most_s)
+        self._start_s -= part_s
+        self._aim_s -= part_s
+        self._heard_s, self._wall_s = stamp_s, wall_s
+        self._ahead_s = max(self._ahead_s, stamp_s - (wall_s - self._start_s))
+        if wall_s - self._begun_s >= self._window_s:
+            self._aim_s, self._ahead_s, self._begun_s = self._ahead_s, -math.inf, wall_s
 
 
 class PacedClock:

@@ -16,9 +16,9 @@ from robot.execution.states import PickState, Trouble
 from robot.loop import messages
 from robot.loop.actions import ActionServer, uuid_message
 from robot.loop.bus import Bus
-from robot.loop.nouns import candidate_of, grasp_goal, trajectory_of
-from robot.loop.publisher import EVENTS, JOINT_COMMAND, JOINT_STATES
-from robot.loop.topics import ARM, ESTOP, GRASP_ACTION, HAND, RESET
+from robot.loop.nouns import candidate_of, grasp_goal, scene_of, trajectory_of
+from robot.loop.publisher import JOINT_COMMAND, JOINT_STATES
+from robot.loop.topics import ARM, ESTOP, GRASP_ACTION, HAND, SCENE
 from robot.loop.typestore import decode, encode, message_class
 from robot.types import (
     GraspCandidate,
@@ -39,7 +39,9 @@ _INVALID_GOAL = -1
 
 
 class SafetyNode:
-    """Takes e-stops and resets into the controller's own process; 240 Hz.
+    """Takes e-stops into the controller's own process, and what the arm has to keep away from.
+
+    A run that was halted ends.
 
     Args:
         player: whose supervisor latches.
@@ -52,8 +54,7 @@ class SafetyNode:
     def __init__(self, player: Player, bus: Bus, rate_hz: float = 240.0) -> None:
         self.rate_hz = rate_hz
         self._player = player
-        self._bus = bus
-        self._inbox = bus.subscribe([ESTOP, RESET])
+        self._inbox = bus.subscribe([ESTOP, SCENE])
 
     def step(self, now_s: float) -> None:
         """Act on what came in."""
@@ -62,11 +63,10 @@ class SafetyNode:
     def answer(self, now_s: float) -> None:
         """The same, also while simulated time stands still."""
         while (packet := self._inbox.get()) is not None:
-            if packet.topic == ESTOP:
+            if packet.topic == SCENE:
+                self._player.see(scene_of(packet.message))
+            else:
                 self._player.stop(packet.message.data or "asked for")
-                continue
-            self._player.sync()
-            self._bus.publish(EVENTS, messages.string("safety: reset by hand"), now_s)
 
 
 class GripperNode:
@@ -156,17 +156,17 @@ class ControllerNode:
         if self._motion is None:
             self._next_goal(now_s)
         supervisor = self.player.supervisor
-        try:
-            if not supervisor.halted:
+        if not supervisor.halted:
+            try:
                 self._tick(now_s)
-        except SafetyError as error:
-            self._end_halted(str(error), now_s)
-            return
-        if supervisor.halted:
-            self._verdict = None
-            if not supervisor.at_rest:  # the supervisor lets the way to rest through, and no more
-                self.player.command(self.player.q_sent, 0.0 * self.player.q_sent)
-                return
+            except SafetyError as error:  # the policy's part ended; nothing was sent yet
+                if not supervisor.halted:
+                    supervisor.estop(str(error))
+            else:
+                return  # where this tick was halted, what went was the first of the way to rest
+        # The supervisor lets the way to rest through, and no more.
+        self.player.command(self.player.q_sent, 0.0 * self.player.q_sent)
+        if supervisor.at_rest and self._server is not None:
             self._end_halted(supervisor.verdict.reason, now_s)
 
     def _tick(self, now_s: float) -> None:
@@ -217,6 +217,7 @@ class ControllerNode:
         if self.player.supervisor.halted:
             self._end_halted(self.player.supervisor.verdict.reason, now_s)
         elif isinstance(goal, SteadyhandError):
+            self._server = None
             self._result_of_arm(_INVALID_GOAL, str(goal), now_s)
         elif server is self._arm:
             self._motion = self.player.playing(goal)
@@ -235,8 +236,7 @@ class ControllerNode:
             self._grasp.succeed(_grasp_result(value), now_s)
 
     def _end_halted(self, reason: str, now_s: float) -> None:
-        """The robot was told to stop; whoever waits for the goal is told why."""
-        self.player.robot.stop()
+        """Whoever waits for the goal is told why the arm stands."""
         server, self._server, self._motion = self._server, None, None
         if server is self._arm:
             self._result_of_arm(_INVALID_GOAL, f"halted: {reason}", now_s)

@@ -32,8 +32,6 @@ class Mailbox:
 
     Attributes:
         lost: how many packets of topics that keep the newest had to go.
-        full: the topic that keeps all and whose queue was full, or None. Whoever sends to it
-            must take this as a fault.
     """
 
     def __init__(self) -> None:
@@ -41,19 +39,17 @@ class Mailbox:
         self._count: dict[str, int] = {}
         self._lock = Lock()
         self.lost = 0
-        self.full: str | None = None
 
     def __len__(self) -> int:
         return len(self._queue)
 
     def put(self, packet: Packet) -> bool:
-        """Add a packet; False if a topic that keeps all was full."""
+        """Add a packet; False if a topic that keeps all was full: a fault, to who sends."""
         stated, name = topic(packet.topic), packet.topic
         with self._lock:
             waiting = self._count.get(name, 0)
             if waiting >= stated.depth:
                 if stated.keep == "all":
-                    self.full = name
                     return False
                 self._drop(name)
                 self.lost += stated.keep == "newest"
@@ -64,9 +60,9 @@ class Mailbox:
 
     def get(self) -> Packet | None:
         """The oldest packet, or None."""
-        if not self._queue:
-            return None
         with self._lock:
+            if not self._queue:  # asked here: another thread may take the last one
+                return None
             packet = self._queue.popleft()
             self._count[packet.topic] -= 1
         return packet

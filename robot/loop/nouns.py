@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robot.errors import SensorError
 from robot.loop import messages
 from robot.loop.images import depth_from, intrinsics_from, rgb_from
 from robot.loop.typestore import message_class
+from robot.planning.obstacles import Box
 from robot.types import (
-    Detection,
     GraspCandidate,
     GripperState,
     HeightMap,
@@ -50,12 +52,24 @@ def poses_of(message: Any) -> dict[str, Pose]:
 def robot_state_of(
     message: Any, joints: Sequence[str], fingers: Sequence[str], contact: bool = False
 ) -> RobotState:
-    """Of a ``sensor_msgs/JointState`` that holds arm and fingers, in whatever order."""
+    """Of a ``sensor_msgs/JointState`` that holds arm and fingers, in whatever order.
+
+    Raises:
+        SensorError: a joint, a position or an arm's velocity is missing.
+    """
     index = {name: i for i, name in enumerate(message.name)}
+    missing = [name for name in (*joints, *fingers) if name not in index]
+    if missing:
+        raise SensorError(f"joint states: {', '.join(missing)} missing among {message.name}")
     arm = [index[name] for name in joints]
     hand = [index[name] for name in fingers]
     position, effort = np.asarray(message.position), np.asarray(message.effort)
     velocity = np.asarray(message.velocity)
+    if len(position) != len(message.name) or len(velocity) <= max(arm):
+        raise SensorError(
+            f"joint states: expected a position and a velocity of each of {len(message.name)} "
+            f"joints, got {len(position)} and {len(velocity)}"
+        )
     opening = float(position[hand].sum())
     force = float(effort[hand].mean()) if len(effort) > max(hand) else 0.0
     torque = effort[arm] if len(effort) > max(arm) else np.zeros(len(arm))
@@ -98,15 +112,26 @@ def object_of(detection: Any) -> ObjectState:
     )
 
 
-def detections_of(message: Any) -> list[Detection]:
-    """Of a ``vision_msgs/Detection2DArray``."""
-    found = []
+def scene_message(boxes: Sequence[Box], stamp_s: float) -> Any:
+    """``vision_msgs/Detection3DArray`` of what stands around the arm."""
+    told = []
+    for n, box in enumerate(boxes):
+        half = 0.5 * box.yaw_rad
+        turn = np.array([0.0, 0.0, math.sin(half), math.cos(half)])
+        X = Pose("world", "object", np.array(box.center_m), turn)
+        told.append(ObjectState(n, box.name, X, np.array(box.size_m), 1.0, False, stamp_s))
+    return messages.detection_3d_array(told, stamp_s)
+
+
+def scene_of(message: Any) -> list[Box]:
+    """Of a :func:`scene_message`."""
+    boxes = []
     for d in message.detections:
-        at, best = d.bbox.center.position, d.results[0].hypothesis
-        w, h = d.bbox.size_x, d.bbox.size_y
-        box = (at.x - 0.5 * w, at.y - 0.5 * h, w, h)
-        found.append(Detection(box, float(best.score), best.class_id))
-    return found
+        at, turn, size = d.bbox.center.position, d.bbox.center.orientation, d.bbox.size
+        yaw_rad = 2.0 * math.atan2(turn.z, turn.w)
+        name = d.results[0].hypothesis.class_id
+        boxes.append(Box((at.x, at.y, at.z), (size.x, size.y, size.z), yaw_rad, name))
+    return boxes
 
 
 def frame_of(camera: str, colour: Any, depth: Any, info: Any, X_world_cam: Pose) -> RgbdFrame:
@@ -188,8 +213,3 @@ def candidate_of(goal: Any) -> tuple[GraspCandidate, ObjectState | None]:
         stamp_of(goal.grasp.header.stamp),
     )
     return candidate, object_of(goal.object[0]) if goal.object else None
-
-
-def key_values(message: Any) -> Mapping[str, str]:
-    """The values of a ``diagnostic_msgs/DiagnosticArray``'s first status."""
-    return {pair.key: pair.value for pair in message.status[0].values}

@@ -1,4 +1,4 @@
-"""The other side of the loop's messages: policy, watch, arm, hand and perception, by proxy."""
+"""The other side of the loop's messages: policy, watch, arm and hand, by proxy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.errors import SafetyError, SensorError, SteadyhandError
+from robot.errors import SafetyError, SteadyhandError
 from robot.execution.acting import Acted
 from robot.execution.grasp import GraspLoop, Outcome
 from robot.execution.states import MotionTrouble, PickState, Trouble
@@ -17,23 +17,24 @@ from robot.interface import Clock
 from robot.loop import messages
 from robot.loop.actions import SUCCEEDED, ActionClient
 from robot.loop.bus import Bus
+from robot.loop.mailbox import Mailbox
 from robot.loop.meter import Histogram
 from robot.loop.nouns import (
     candidate_of,
     grasp_goal,
-    height_map_of,
     objects_of,
     robot_state_of,
+    scene_message,
     stamp_of,
 )
-from robot.loop.publisher import ACTION, JOINT_COMMAND, JOINT_STATES, OBJECTS, OBSERVATION
+from robot.loop.publisher import ACTION, JOINT_COMMAND, JOINT_STATES, OBSERVATION
 from robot.loop.topics import (
     ARM,
     BARRIER,
     GRASP_ACTION,
     HAND,
-    HEIGHTS,
-    LOOK_SERVICE,
+    POLICY_BEGIN,
+    SCENE,
     WATCH,
     WATCHED,
     feedback_topic,
@@ -54,7 +55,9 @@ from robot.types import (
 _ARM_TYPE = "control_msgs/action/FollowJointTrajectory"
 _HAND_TYPE = "control_msgs/action/GripperCommand"
 _GRASP_TYPE = "steadyhand_msgs/action/Grasp"
-_LONGEST_WAIT_S = 30.0
+LONGEST_WAIT_S = 30.0
+_SEEN = "column at"
+"""So begin the names of boxes that a height map was made into."""
 
 
 class RemotePolicy:
@@ -73,10 +76,12 @@ class RemotePolicy:
         self.round_trip = Histogram()
 
     def reset(self) -> None:
-        """What was asked before no longer counts."""
+        """A grasp begins: the policy forgets the one before, and its late answers do not count."""
         self._asked_s = -1.0
         while self._answers.get() is not None:
             pass
+        now_s = self._now_s()
+        self._bus.publish(POLICY_BEGIN, messages.time_message(now_s), now_s)
 
     def ask(self, observation: NDArray[np.float32]) -> None:
         """Send an observation."""
@@ -95,7 +100,7 @@ class RemotePolicy:
             if packet is None:
                 if not self._lockstep:
                     return None
-                _wait(self._bus, "policy")
+                _await(self._bus, self._answers, "policy")
             elif packet.stamp_s == self._asked_s:
                 self.round_trip.add(time.perf_counter() - self._sent_s)
                 message = packet.message
@@ -119,7 +124,7 @@ class RemoteWatch:
         self._seen = bus.subscribe([WATCHED])
         self._done = bus.subscribe([BARRIER])
         self._exposed: deque[float] = deque()
-        self._waiting: deque[ObjectState] = deque()
+        self.waiting: deque[ObjectState] = deque()
         self._done_s = -1.0
         self._begun_s = 0.0
         self.latency = Histogram()
@@ -132,7 +137,7 @@ class RemoteWatch:
     def begin(self, look: Look | None, obj: ObjectState, now_s: float) -> None:
         """Watch an object of the other process's own newest look."""
         self._begun_s = now_s
-        self._waiting.clear()
+        self.waiting.clear()
         self._bus.publish(WATCH, messages.detection_3d_array([obj], now_s), now_s)
 
     def read(self, now_s: float) -> ObjectState | None:
@@ -141,12 +146,12 @@ class RemoteWatch:
         while (packet := self._seen.get()) is not None:
             for obj in objects_of(packet.message):
                 if obj.stamp_s >= self._begun_s:
-                    self._waiting.append(obj)
+                    self.waiting.append(obj)
         newest = None
-        while self._waiting and (
-            not self._lockstep or now_s + 1e-9 >= self._waiting[0].stamp_s + self._latency_s
+        while self.waiting and (
+            not self._lockstep or now_s + 1e-9 >= self.waiting[0].stamp_s + self._latency_s
         ):
-            newest = self._waiting.popleft()
+            newest = self.waiting.popleft()
         if newest is not None:
             self.latency.add(now_s - newest.stamp_s)
         return newest
@@ -158,7 +163,7 @@ class RemoteWatch:
             while self._done_s < due_s - 1e-6:
                 packet = self._done.get()
                 if packet is None:
-                    _wait(self._bus, "perception")
+                    _await(self._bus, self._done, "perception")
                 else:
                     self._done_s = max(self._done_s, stamp_of(packet.message))
 
@@ -181,7 +186,7 @@ class RemoteArm:
         joints: tuple[str, ...] = messages.PANDA_JOINTS,
         fingers: tuple[str, ...] = messages.PANDA_FINGERS,
     ) -> None:
-        self.bus, self.loop, self._wait = bus, loop, wait
+        self.bus, self.loop, self.wait = bus, loop, wait
         self.clock: Clock = self
         self.phase = "idle"
         self.on_phase: Callable[[str], None] = lambda _: None
@@ -194,6 +199,7 @@ class RemoteArm:
         opening_m = loop.limits.gripper.max_opening_m
         self.state = RobotState(0.0, JointState(home, rest, rest), GripperState(opening_m, 0.0))
         self._contact = False
+        self._told: tuple[Box, ...] = ()
         self._now_s = -1.0
         self.q_sent: Array = loop.limits.home_rad
 
@@ -205,7 +211,7 @@ class RemoteArm:
     def sleep_until(self, time_s: float) -> None:
         """Wait for the arm's clock."""
         while self.now_s() < time_s:
-            self._wait()
+            self.wait()
 
     def refresh(self) -> None:
         """Take in the newest reading."""
@@ -228,11 +234,19 @@ class RemoteArm:
         """Wait for a reading; commands go on from there."""
         self.refresh()
         while self._now_s < 0.0:
-            self._wait()
+            self.wait()
             self.refresh()
 
     def see(self, boxes: Sequence[Box]) -> None:
-        """Nothing: the controller's own monitors judge joints and forces, the planner the scene."""
+        """Tell the controller what always stands there: its monitors keep the arm away from it.
+
+        Not what the cameras saw: to take in dozens of boxes costs a controller several periods.
+        """
+        told = tuple(box for box in boxes if not box.name.startswith(_SEEN))
+        if told != self._told:
+            self._told = told
+            now_s = self.now_s()
+            self.bus.publish(SCENE, scene_message(told, now_s), now_s)
 
     def play(self, trajectory: Trajectory) -> None:
         """Follow a trajectory to its end.
@@ -256,7 +270,7 @@ class RemoteArm:
                 [], [], [], [], duration(0, 0),
             ),
             now,
-            self._wait,
+            self.wait,
         )  # fmt: skip
         self._stopped(result.error_string)
         self.refresh()
@@ -277,12 +291,12 @@ class RemoteArm:
         """Tell the gripper a new opening."""
         goal = message_class(f"{_HAND_TYPE}_Goal")
         command = messages.gripper_command(self.loop.gripper.command(opening_m))
-        self._hand.call(goal(command), self.now_s(), self._wait)
+        self._hand.call(goal(command), self.now_s(), self.wait)
 
     def act(self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None) -> Acted:
         """The policy's part, in the controller's process."""
         self.on_phase("grasp")
-        _, result = self._grasp.call(grasp_goal(candidate, obj), self.now_s(), self._wait)
+        _, result = self._grasp.call(grasp_goal(candidate, obj), self.now_s(), self.wait)
         self._stopped(result.error)
         self.refresh()
         goal = grasp_goal(candidate, obj)
@@ -296,52 +310,13 @@ class RemoteArm:
             raise SafetyError(text)
 
 
-class RemotePerception:
-    """Looks in another process; implements ``robot.interface.Perception``.
-
-    Args:
-        arm: is held still for the images to be taken.
-        bus: of this process.
-        period_s: from one image to the next.
-    """
-
-    def __init__(self, arm: RemoteArm, bus: Bus, period_s: float) -> None:
-        self._arm, self._bus, self._period_s = arm, bus, period_s
-        self._inbox = bus.subscribe([OBJECTS, HEIGHTS, f"{LOOK_SERVICE}/_reply"])
-        self._request = message_class("steadyhand_msgs/srv/Look_Request")
-
-    def look(self) -> Look:
-        """Objects and heights from the first images that are taken from now on.
-
-        Raises:
-            SensorError: nothing could be seen.
-        """
-        now = self._arm.now_s()
-        while self._inbox.get() is not None:
-            pass
-        self._bus.publish(
-            f"{LOOK_SERVICE}/_request", self._request(messages.time_message(now)), now
-        )
-        self._arm.hold(self._period_s)
-        objects = heights = None
-        end_s = self._arm.now_s() + _LONGEST_WAIT_S
-        while True:
-            packet = self._inbox.get()
-            if packet is None:
-                self._arm.refresh()
-                if self._arm.now_s() > end_s:
-                    raise SensorError(f"perception: no answer within {_LONGEST_WAIT_S:g} s")
-                self._arm._wait()
-            elif packet.topic == OBJECTS:
-                objects = objects_of(packet.message)
-            elif packet.topic == HEIGHTS:
-                heights = height_map_of(packet.message)
-            elif not packet.message.success:
-                raise SensorError(packet.message.message)
-            elif objects is not None and heights is not None:
-                return Look(objects, heights, heights.stamp_s, "camera")
-
-
-def _wait(bus: Bus, who: str) -> None:
-    if not bus.pump(_LONGEST_WAIT_S) or bus.gone:
-        raise SafetyError(f"{who}: no answer within {_LONGEST_WAIT_S:g} s, or its process is gone")
+def _await(bus: Bus, inbox: Mailbox, who: str) -> None:
+    """Return when something is in ``inbox``; raises ``SafetyError`` where nothing comes in time."""
+    end_s = time.monotonic() + LONGEST_WAIT_S
+    while not len(inbox):
+        left_s = end_s - time.monotonic()
+        if left_s <= 0.0:
+            raise SafetyError(f"{who}: no answer within {LONGEST_WAIT_S:g} s")
+        if bus.gone:
+            raise SafetyError(f"{who}: no answer: {', '.join(bus.gone)} is gone")
+        bus.pump(left_s)  # it also returns early, with part of a message for instance

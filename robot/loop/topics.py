@@ -34,6 +34,10 @@ GRASP_ACTION = "/grasp"
 PICK_ACTION = "/pick"
 LOOK_SERVICE = "/perception/look"
 HEIGHTS = "/perception/height_map"
+SCENE = "/plan/scene"
+POLICY_BEGIN = "/policy/begin"
+"""A grasp begins: the policy forgets the one before. By name it sorts before the observation, and
+so in a recording, where both have one stamp."""
 WATCH = "/perception/watch"
 WATCHED = "/perception/watched"
 WATCHING = "/perception/watching"
@@ -43,7 +47,6 @@ TIMING = "/timing"
 READY = "/ready"
 EPISODE = "/episode"
 ESTOP = "/safety/estop"
-RESET = "/safety/reset"
 BARRIER = "/barrier"
 TARGET = "/target"
 STOP = "/stop"
@@ -86,7 +89,9 @@ TOPICS: dict[str, Topic] = {
     names.PHASE: Topic("std_msgs/msg/String", "all", 256),
     names.EVENTS: Topic("std_msgs/msg/String", "all", 256),
     names.PICKS: Topic("std_msgs/msg/String", "all", 256),
+    POLICY_BEGIN: Topic("builtin_interfaces/msg/Time", "all", 16),
     HEIGHTS: Topic("grid_map_msgs/msg/GridMap", "all", 8),
+    SCENE: Topic("vision_msgs/msg/Detection3DArray", "all", 64),
     WATCH: Topic("vision_msgs/msg/Detection3DArray", "all", 16),
     WATCHED: Topic("vision_msgs/msg/Detection3DArray", "newest", 64),
     WATCHING: Topic("vision_msgs/msg/Detection3DArray", "newest", 16),
@@ -96,9 +101,8 @@ TOPICS: dict[str, Topic] = {
     READY: Topic("std_msgs/msg/String", "all", 16),
     EPISODE: Topic("std_msgs/msg/String", "all", 16),
     ESTOP: Topic("std_msgs/msg/String", "all", 16),
-    RESET: Topic("std_msgs/msg/String", "all", 16),
     BARRIER: Topic("builtin_interfaces/msg/Time", "all", 64),
-    TARGET: Topic("geometry_msgs/msg/PoseStamped", "all", 16),
+    TARGET: Topic("geometry_msgs/msg/PoseStamped", "latest", 1),
     STOP: Topic("std_msgs/msg/String", "all", 4),
     f"{LOOK_SERVICE}/_request": Topic("steadyhand_msgs/srv/Look_Request", "all", 16),
     f"{LOOK_SERVICE}/_reply": Topic("steadyhand_msgs/srv/Look_Response", "all", 16),

@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -39,30 +40,35 @@ class Window:
         self._door.listen(4)
         self._door.setblocking(False)
         self._guests: list[Link] = []
+        # Whoever publishes shows; another thread admits.
+        self._lock = threading.RLock()
 
     def admit(self) -> None:
         """Let in whoever knocked; see off who left."""
-        with suppress(BlockingIOError):
-            while True:
-                self._guests.append(Link(self._door.accept()[0], "guest"))
-        for guest in self._guests:
-            guest.receive()
-            guest.flush()
-        self._guests = [guest for guest in self._guests if guest.open]
+        with self._lock:
+            with suppress(BlockingIOError):
+                while True:
+                    self._guests.append(Link(self._door.accept()[0], "guest"))
+            for guest in self._guests:
+                guest.receive()
+                guest.flush()
+            self._guests = [guest for guest in self._guests if guest.open]
 
     def show(self, packet: Packet) -> None:
         """Show a packet; a guest that does not keep up with what keeps all is seen off."""
-        for guest in self._guests:
-            try:
-                guest.send(packet)
-            except LinkError:
-                guest.close()
+        with self._lock:
+            for guest in self._guests:
+                try:
+                    guest.send(packet)
+                except LinkError:
+                    guest.close()
 
     def close(self) -> None:
         """Close, and leave no socket behind."""
-        self._door.close()
-        for guest in self._guests:
-            guest.close()
+        with self._lock:
+            self._door.close()
+            for guest in self._guests:
+                guest.close()
         with suppress(FileNotFoundError):
             self.path.unlink()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from envs.scene import DropConfig
 from envs.station import Station
 from robot.execution.guard import MotionGuard
 from robot.execution.machine import PickMachine
-from robot.execution.states import RECOVERIES, PickState, StateTimes, Trouble
+from robot.execution.states import RECOVERIES, MotionTrouble, PickState, StateTimes, Trouble
 
 BOX = ObjectModel("box", "box", dimensions_m=(0.04, 0.09, 0.05))
 
@@ -172,6 +174,21 @@ def test_a_state_that_takes_too_long_ends_the_policys_part(station, machine):
     assert not attempt.held and attempt.late is PickState.DESCEND
 
 
-def test_every_trouble_has_a_recovery_and_every_state_a_time():
+def test_an_arm_that_is_pushed_while_it_lets_go_has_let_go(station, machine, monkeypatch):
+    def pushed(seconds: float) -> None:
+        raise MotionTrouble(Trouble.BLOCKED_PATH)
+
+    hold = station.player.hold
+    attempt = station.picker.grasp(station.picker.look())
+    assert attempt.held
+    monkeypatch.setattr(station.player, "hold", pushed)
+    result = station.picker.put_away(attempt)
+    hold(0.5)
+    (body,) = station.world.bodies
+    assert result.success and station.world.in_tray(body)
+
+
+def test_every_trouble_has_a_recovery_and_every_time_a_state():
     assert set(RECOVERIES) == set(Trouble)
-    assert all(StateTimes().longest_s(state) > 0 for state in PickState)
+    names = {f"{state.value.replace(' ', '_')}_s" for state in PickState}
+    assert {field.name for field in fields(StateTimes)} <= names

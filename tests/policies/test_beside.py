@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -13,11 +14,13 @@ from policies.beside_parts import LoopSetup
 from policies.bundle.format import shipped
 from policies.replaying import Replay
 from robot.errors import RecordingError
+from robot.loop import messages
 from robot.loop.publisher import ACTION, JOINT_STATES, OBJECTS
 from robot.loop.reading import read_recording
 from robot.loop.recorder import Recorder
-from robot.loop.topics import PICK_ACTION, feedback_topic
+from robot.loop.topics import ESTOP, PICK_ACTION, WATCHED, feedback_topic
 from robot.loop.typestore import decode
+from robot.safety.estop import EStop
 
 SETUP = LoopSetup(shipped(), objects="primitives", n_objects=2, pace="sim", seed=5)
 
@@ -112,7 +115,35 @@ def test_a_process_that_dies_ends_the_run_and_leaves_a_readable_recording(tmp_pa
     assert read_recording(path).complete
 
 
+@pytest.mark.slow
+def test_an_emergency_stop_by_signal_comes_through_whatever_the_process_is_about(tmp_path):
+    path = tmp_path / "a.mcap"
+    with Beside(SETUP, path) as beside, EStop(beside.estop):
+        with beside.arm._states._lock, beside.bus._lock:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        result = beside.run(picks=1)
+    assert "SIGUSR1" in result["stopped"] and result["picks"] == 0
+    assert [m.decode().data for m in read_recording(path, {ESTOP}).messages] == ["signal SIGUSR1"]
+
+
 def test_a_recording_without_images_cannot_be_fed_back(tmp_path):
     Recorder(tmp_path / "a.mcap").close()
     with pytest.raises(RecordingError, match="steadyhand loop"):
         Replay(tmp_path / "a.mcap", shipped())
+
+
+def test_a_recording_with_a_setup_of_another_version_cannot_be_fed_back(tmp_path):
+    Recorder(tmp_path / "a.mcap", metadata={"loop": '{"pace": "sim", "wings": 2}'}).close()
+    with pytest.raises(RecordingError, match="wings"):
+        Replay(tmp_path / "a.mcap", shipped())
+
+
+def test_an_output_whose_images_the_recorder_missed_is_not_missing(tmp_path):
+    setup = {"pace": "sim", "objects": "primitives"}
+    recorder = Recorder(tmp_path / "a.mcap", metadata={"loop": json.dumps(setup)})
+    objects = messages.detection_3d_array([], 1.0)
+    for topic in (OBJECTS, WATCHED):
+        recorder.write(topic, objects, 1.0)
+    recorder.close()
+    report = Replay(tmp_path / "a.mcap", shipped()).run()
+    assert report.differences == 0

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from robot.loop import bus as bus_module
 from robot.loop import messages
 from robot.loop.bus import Bus
 from robot.loop.link import Link, LinkError
@@ -55,7 +56,6 @@ def test_a_full_queue_of_what_must_not_be_lost_says_so_and_loses_nothing():
     depth = topic(ESTOP).depth
     assert all(box.put(packet(ESTOP, n)) for n in range(depth))
     assert not box.put(packet(ESTOP, depth))
-    assert box.full == ESTOP
     assert [p.stamp_s for p in iter(box.get, None)] == list(range(depth))
 
 
@@ -156,3 +156,17 @@ def test_two_threads_publish_while_a_third_pumps():
         got += [p.message.data for p in iter(box.get, None)]
     for kind in "ab":
         assert [g for g in got if g[0] == kind] == [f"{kind}{n}" for n in range(100)]
+
+
+def test_a_link_that_another_thread_closes_before_it_is_waited_for_is_gone(monkeypatch):
+    here, there = pair()
+    wait = bus_module.select.select
+
+    def close_first(*args):
+        here.links["there"].close()
+        return wait(*args)
+
+    monkeypatch.setattr(bus_module.select, "select", close_first)
+    assert here.pump(0.1) is False
+    assert here.gone == ["there"]
+    there.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robot.errors import SensorError
 from robot.geometry import quat_from_axis_angle
 from robot.loop import images, messages, nouns
 from robot.loop.typestore import decode, definition, encode, typestore
@@ -126,6 +128,23 @@ def test_a_robot_state_in_whatever_order_its_joints_are_named(seed):
     np.testing.assert_array_equal(got.joints.position_rad, joints.position_rad)
     np.testing.assert_array_equal(got.joints.effort_nm, joints.effort_nm)
     assert (got.gripper.opening_m, got.gripper.force_n, got.stamp_s) == (0.05, 12.0, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("part", "match"),
+    [
+        ("name", "panda_joint1, panda_joint2, .* missing among"),
+        ("velocity", "got 9 and 0"),
+        ("position", "got 0 and 9"),
+    ],
+)
+def test_joint_states_that_are_not_this_arms_are_one_clear_error(part, match):
+    rest = JointState(*np.zeros((3, 7)))
+    message = messages.joint_state(RobotState(0.25, rest, GripperState(0.05, 12.0)))
+    other = [f"wheel{i}" for i in range(9)] if part == "name" else np.zeros(0)
+    setattr(message, part, other)
+    with pytest.raises(SensorError, match=match):
+        nouns.robot_state_of(again(message), messages.PANDA_JOINTS, messages.PANDA_FINGERS)
 
 
 def test_a_trajectory_keeps_its_points():

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot.errors import ConfigError
-from robot.loop.clock import PacedClock, RealClock
+from robot.loop import clock as module
+from robot.loop.clock import FollowingClock, PacedClock, RealClock
 from robot.loop.executor import Executor
 from robot.loop.meter import Histogram, Meter
 from robot.loop.timing import figures_of, timing_message
@@ -126,6 +127,36 @@ def test_a_real_clock_sleeps_until_and_not_less():
     assert clock.now_s() >= until and clock.late_s >= 0.0
     clock.sleep_until(0.0)
     assert clock.late_s > 0.0
+
+
+@pytest.mark.parametrize("drift", [-5e-5, 2e-5, 5e-5])
+def test_a_clock_follows_an_arm_whose_own_runs_faster_or_slower(monkeypatch, drift):
+    """An hour at 50 Hz; states take 1 to 6 ms, one in a hundred 30 ms. By itself: 72 to 180 ms."""
+    rng, wall = np.random.default_rng(3), [100.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: wall[0])
+    clock = FollowingClock(5.0)
+    before, ages = clock.now_s(), []
+    for n in range(1, 180_000):
+        sent = 0.02 * n
+        delay = 0.03 if n % 100 == 0 else rng.uniform(0.001, 0.006)
+        wall[0] = max(100.0 + sent + delay, wall[0])
+        clock.heard(5.0 + sent * (1.0 + drift))
+        now = clock.now_s()
+        assert now >= before
+        before = now
+        ages.append(now - (5.0 + sent * (1.0 + drift)))
+    settled = np.array(ages[2000:])
+    assert settled.min() > -0.002 and settled.max() < 0.033
+
+
+def test_a_stamp_from_far_off_moves_the_clock_by_next_to_nothing(monkeypatch):
+    wall = [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: wall[0])
+    clock = FollowingClock(0.0)
+    for n in range(1, 1000):
+        wall[0] = 0.004 * n
+        clock.heard(0.004 * n + (500.0 if n == 500 else 0.0))
+    assert abs(clock.now_s() - wall[0]) < 2e-3
 
 
 def test_figures_go_through_a_diagnostic_message_unchanged():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import urllib.request
@@ -11,9 +12,10 @@ import pytest
 from robot.errors import SteadyhandError
 from robot.loop import messages
 from robot.loop.bus import Bus
+from robot.loop.mailbox import Packet
 from robot.loop.meter import Meter
 from robot.loop.metrics import Metrics
-from robot.loop.publisher import EVENTS
+from robot.loop.publisher import EVENTS, JOINT_STATES
 from robot.loop.window import Window, look_in
 
 
@@ -45,6 +47,47 @@ def test_whoever_looks_in_sees_what_is_published_and_may_leave(tmp_path):
     assert not window.path.exists()
     with pytest.raises(SteadyhandError, match="no loop is running"):
         next(iter(look_in(window.path)))
+
+
+def test_a_guest_gets_each_packet_once_while_one_thread_shows_and_another_admits(tmp_path):
+    window = Window(tmp_path / "a.sock")
+    count, ended = 3000, threading.Event()
+    began = threading.Event()
+    seen: list[float] = []
+
+    def look() -> None:
+        for packet in look_in(window.path, 30.0):
+            if packet.topic == "/begin":
+                began.set()
+            else:
+                seen.append(packet.stamp_s)
+            if len(seen) >= count:
+                return
+
+    def admit() -> None:
+        while not ended.is_set():
+            window.admit()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=look), threading.Thread(target=admit)]
+    try:
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + 20.0
+        while not began.is_set() and time.monotonic() < end:
+            window.show(Packet("/begin", "std_msgs/msg/String", 0.0, b""))
+            time.sleep(0.01)
+        for n in range(count):
+            window.show(Packet(JOINT_STATES, "sensor_msgs/msg/JointState", float(n), bytes(4000)))
+            time.sleep(2e-5)
+        threads[0].join(30.0)
+    finally:
+        ended.set()
+        threads[1].join()
+        sys.setswitchinterval(before)
+        window.close()
+    assert seen == sorted(set(seen)) and seen[-1] == count - 1
 
 
 def test_prometheus_reads_the_figures():
