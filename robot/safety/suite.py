@@ -69,10 +69,10 @@ def for_picks() -> SafetyConfig:
     """All monitors but three, which cost picks on the simulated arm; ``SafetyConfig()`` has all.
 
     That arm is stiff, and fingers that come down on an object press with what the motors have:
-    with ``contact`` one of 60 picks of train objects is halted at 140 N, and with ``torque`` one of
-    five disturbed ones, in which that is common, by a wrist motor at its limit. And what lies close
-    to the base is gripped with the wrist near the shoulder's axis, at condition numbers up to 37:
-    ``singularity`` holds four of 120 picks there until their time is up.
+    with ``contact`` one of 60 picks of train objects is halted at 140 N, and with ``torque`` some
+    half of the disturbed ones, in which that is common, by a wrist motor at its limit. And what
+    lies close to the base is gripped with the wrist near the shoulder's axis, at condition numbers
+    up to 37: ``singularity`` holds four of 120 picks there until their time is up.
     """
     return SafetyConfig(off=("contact", "torque", "singularity"))
 
