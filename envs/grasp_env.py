@@ -86,7 +86,8 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         top_k: an episode takes one of so many best candidates.
         drop_area_m: edge of the square over which objects were dropped.
         disturbed: share of the episodes that are disturbed.
-        slips: share of the others in which the object slips out of the fingers, once.
+        slips: share of the others in which the object slips out of the fingers, once; to go back
+            for it takes a longer ``timeout_s``.
         detector: an ``.onnx`` file; candidates, object states and heights then come from a look
             through the cameras at each scene, made once, with the camera errors of its physics.
             They come from the truth when None.

@@ -206,7 +206,7 @@ def test_an_arm_that_halts_in_a_disturbed_pick_says_so():
 
 
 def test_an_object_that_slips_falls_and_can_be_gripped_again():
-    env = GraspEnv(objects="primitives", bank_size=4, slips=1.0)
+    env = GraspEnv(objects="primitives", bank_size=4, slips=1.0, timeout_s=10.0)
     expert = expert_for(env)
     regripped = 0
     for seed in range(4):

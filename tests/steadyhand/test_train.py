@@ -24,7 +24,7 @@ from steadyhand.pipeline import Pipeline, TrainingConfig, seeded
 @pytest.mark.parametrize("budget", ["quick", "full"])
 def test_the_budgets_load(budget):
     config = load(TrainingConfig, find("train", budget))
-    assert {"candidate_age", "object_age"} <= set(config.bc.clone.ignored)
+    assert {"candidate_age", "patch"} <= set(config.bc.clone.ignored)
     assert config.task.objects == "train"
 
 
