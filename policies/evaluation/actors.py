@@ -50,6 +50,10 @@ class MlpActor:
 
     def act(self, observation: Floats) -> Floats:
         """(n_obs,) or (batch, n_obs) float32 to actions in [-1, 1]."""
+        return np.clip(self.raw(observation), -1.0, 1.0).astype(np.float32)
+
+    def raw(self, observation: Floats) -> Floats:
+        """The same before it is clipped."""
         x = (np.asarray(observation, dtype=np.float32) - self._mean) / self._std
         x = np.clip(x, -self._limit, self._limit)
         last = len(self._layers) - 1
@@ -57,7 +61,7 @@ class MlpActor:
             x = x @ weight.T + bias
             if i < last:
                 x = np.tanh(x) if self._tanh else np.maximum(x, 0.0)
-        return np.clip(x, -1.0, 1.0).astype(np.float32)
+        return x
 
 
 class ChunkingActor:

@@ -67,35 +67,13 @@ class ActorCriticLayers(nn.Module):
 
 
 class GuardedPolicy(ActorCriticPolicy):
-    """An actor-critic whose critic may see more, and whose exploration noise lasts.
-
-    White noise at 20 Hz averages out before the hand has gone anywhere. Here each step's noise is
-    ``persistence`` of the last one's plus fresh noise; its spread is that of the policy all the
-    same, and so are the probabilities that PPO computes (Hollenstein et al. 2024, Colored Noise in
-    PPO).
-    """
-
-    persistence = 0.0
-    _noise: Tensor | None = None
+    """An actor-critic whose critic may see more than its actor."""
 
     def _build_mlp_extractor(self) -> None:
         size = int(_normalizer(self).mean.shape[0])
         self.mlp_extractor = cast(
             Any, ActorCriticLayers(size, self.features_dim, self.net_arch, self.activation_fn)
         )
-
-    def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions (n, n_act), values and log probabilities of (n, n_obs)."""
-        distribution = self.get_distribution(obs)
-        gaussian = cast(torch.distributions.Normal, distribution.distribution)
-        mean, std = gaussian.mean, gaussian.stddev
-        fresh = torch.randn_like(mean)
-        if self._noise is None or self._noise.shape != fresh.shape:
-            self._noise = fresh
-        kept = self.persistence
-        self._noise = kept * self._noise + (1.0 - kept**2) ** 0.5 * fresh
-        actions = mean if deterministic else mean + std * self._noise
-        return actions, self.predict_values(obs), distribution.log_prob(actions)
 
 
 def policy_kwargs(

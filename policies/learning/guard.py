@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 
 from configs.load import bounded
-from policies.evaluation.rollouts import Behaviour, Rollouts, episode_seeds, success_of
+from policies.evaluation.rollouts import Behaviour, Rollouts, episode_seeds
 from policies.learning.actor_critic import extract_actor
+from policies.learning.crew import Crew
 from policies.learning.curriculum import Lesson, changes_at
 from policies.learning.guarded import GuardedPPO
 from policies.learning.network import PolicyNetwork, torch_bytes, torch_load
@@ -75,7 +76,6 @@ class Guard(BaseCallback):
         self.rollouts = rollouts
         self.folder = folder
         self._config_hash = fingerprint
-        self._reward_scale = 1.0
         self.report = progress or (lambda figures: log.info("%s", figures))
         self.best: PolicyNetwork = network
         self.best_score = -np.inf
@@ -86,14 +86,12 @@ class Guard(BaseCallback):
         self.stopped = False
         self.next_look = config.evaluate_every
         self._recent: list[bool] = []
-        self.timeout_fails = False
         #: All steps, and the curriculum over them.
         self.lessons: tuple[int, Sequence[Lesson]] = (1, ())
 
-    def attach(self, model: GuardedPPO, reward_scale: float = 1.0) -> None:
+    def attach(self, model: GuardedPPO) -> None:
         """Measure the clone, or take up the checkpoint of an earlier run."""
         self.model = model
-        self._reward_scale = reward_scale
         if (self.folder / CHECKPOINT).exists():
             self._restore(torch_load(self.folder / CHECKPOINT))
             return
@@ -129,23 +127,11 @@ class Guard(BaseCallback):
         steps, lessons = self.lessons
         if lessons:
             changes = changes_at(lessons, self._ppo.num_timesteps / steps)
-            self.training_env.env_method("change", changes)
+            cast(Crew, self.training_env).change(changes)
 
     def _on_step(self) -> bool:
-        rewards, infos = self.locals["rewards"], self.locals["infos"]
-        if not np.isfinite(rewards).all():
-            raise SteadyhandError(
-                f"environment {self.rollouts.env.id}: gave a reward of {rewards.min()} at step "
-                f"{self.num_timesteps}; rewards must be finite"
-            )
-        # In place: the buffer keeps this array.
-        rewards *= self._reward_scale
-        if self.timeout_fails:
-            for info in infos:
-                info["TimeLimit.truncated"] = False
-        over = zip(self.locals["dones"], infos, strict=True)
-        told = [success_of(info) for done, info in over if done]
-        self._recent += [flag for flag in told if flag is not None]
+        for stretch in self.locals["stretches"]:
+            self._recent += stretch.successes
         return not self.stopped
 
     def look(self) -> None:

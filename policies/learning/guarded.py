@@ -11,8 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from configs.load import bounded
@@ -20,12 +23,22 @@ from policies.learning.actor_critic import (
     GuardedPolicy,
     actor_parameters,
     critic_parameters,
+    extract_actor,
     hold,
     load_actor,
     policy_kwargs,
 )
+from policies.learning.crew import Crew, Explorer, Stretch
 from policies.learning.network import PolicyNetwork
 from robot.errors import SteadyhandError
+
+#: What a stretch calls it, and what Stable-Baselines3's buffer does.
+_BUFFERS = {
+    "observation": "observations",
+    "action": "actions",
+    "reward": "rewards",
+    "starts": "episode_starts",
+}
 
 
 @dataclass(frozen=True)
@@ -71,8 +84,7 @@ class GuardedPPO(PPO):
     to the bit and the critic may learn faster.
 
     Args:
-        env: a vectorized environment; what its observations hold beyond the network's is for the
-            critic alone.
+        env: the workers; what their observations hold beyond the network's is for the critic alone.
         network: the cloned policy; it is copied.
         demonstrations: observations (N, n_obs) and actions (N, n_act) for the cloning loss.
         guards: the guards.
@@ -80,6 +92,9 @@ class GuardedPPO(PPO):
             all where None.
         critic_hidden: layers of the critic.
         critic_learning_rate: of its optimizer; ``learning_rate`` is the actor's.
+        reward_scale: rewards are multiplied with this.
+        timeout_fails: an episode that is cut short counts as over; otherwise its end is worth what
+            the critic thinks of it.
         **kwargs: as for Stable-Baselines3's ``PPO``.
     """
 
@@ -93,6 +108,8 @@ class GuardedPPO(PPO):
         learns: Sequence[tuple[Tensor, Tensor]] | None = None,
         critic_hidden: tuple[int, ...] = (256, 256),
         critic_learning_rate: float = 1e-3,
+        reward_scale: float = 1.0,
+        timeout_fails: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -104,7 +121,7 @@ class GuardedPPO(PPO):
         )
         self.guards = guards
         self.cloned = copy.deepcopy(network).requires_grad_(False)
-        cast(GuardedPolicy, self.policy).persistence = guards.noise_persistence
+        self.reward_scale, self.timeout_fails = reward_scale, timeout_fails
         load_actor(self.policy, network)
         if learns is not None:
             hold(self.policy, learns)
@@ -128,6 +145,59 @@ class GuardedPPO(PPO):
         """The weight of the cloning loss now."""
         start, end = self.guards.clone_coefficient, self.guards.clone_coefficient_end
         return end + (start - end) * max(0.0, float(self._current_progress_remaining))
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+    ) -> bool:
+        """Steps of all workers into the buffer; False where the callback ends the training."""
+        callback.on_rollout_start()
+        explorer = Explorer(
+            extract_actor(self.policy, self.cloned).actor(),
+            self.cloned.observation_size,
+            self.policy.log_std.detach().exp().numpy().copy(),
+            self.guards.noise_persistence,
+        )
+        stretches = cast(Crew, env).collect(explorer, n_rollout_steps)
+        self.num_timesteps += n_rollout_steps * len(stretches)
+        callback.update_locals({"stretches": stretches})
+        if not callback.on_step():
+            return False
+        self._fill(rollout_buffer, stretches)
+        callback.on_rollout_end()
+        return True
+
+    @torch.no_grad()
+    def _fill(self, buffer: RolloutBuffer, stretches: Sequence[Stretch]) -> None:
+        self.policy.set_training_mode(False)
+        buffer.reset()
+        for name in ("observation", "action", "reward", "starts"):
+            filled = np.stack([getattr(s, name) for s in stretches], axis=1)
+            getattr(buffer, _BUFFERS[name])[:] = filled
+        buffer.rewards *= self.reward_scale
+        if not self.timeout_fails:
+            for i, stretch in enumerate(stretches):
+                for step, ended_in in stretch.cut:
+                    buffer.rewards[step, i] += self.gamma * self._worth(ended_in[None])[0]
+        shape = buffer.rewards.shape
+        values, likely, _ = self.policy.evaluate_actions(
+            torch.from_numpy(buffer.observations).flatten(0, 1),
+            torch.from_numpy(buffer.actions).flatten(0, 1),
+        )
+        buffer.values[:] = values.numpy().reshape(shape)
+        buffer.log_probs[:] = likely.numpy().reshape(shape)
+        buffer.pos, buffer.full = buffer.buffer_size, True
+        last = torch.from_numpy(self._worth(np.stack([s.last for s in stretches])))
+        buffer.compute_returns_and_advantage(last, np.array([s.over for s in stretches]))
+
+    def _worth(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n,) what the critic thinks of (n, n_obs)."""
+        values = self.policy.predict_values(torch.from_numpy(observations))
+        out: NDArray[np.float32] = values.detach().numpy().reshape(-1)
+        return out
 
     def train(self) -> None:
         """One update on the rollouts just collected."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from configs.load import bounded, digest
 from policies.demos.dataset import Demonstrations
@@ -21,7 +19,8 @@ from policies.evaluation.statistics import (
     bootstrap_difference,
     paired_difference,
 )
-from policies.learning.curriculum import Changeable, Lesson, check
+from policies.learning.crew import Crew
+from policies.learning.curriculum import Lesson, check
 from policies.learning.guard import Guard, MeasureConfig
 from policies.learning.guarded import GuardConfig, GuardedPPO
 from policies.learning.network import PolicyNetwork
@@ -123,17 +122,6 @@ class PpoResult:
     history: tuple[dict[str, Any], ...]
 
 
-def make_vec_env(env: EnvSpec, workers: int) -> VecEnv:
-    """One environment a worker.
-
-    Workers are spawned: a forked child of a process with torch's threads can hang, and the
-    environment's own client must not be shared.
-    """
-    if workers == 0:
-        return DummyVecEnv([partial(Changeable, env)])
-    return SubprocVecEnv([partial(Changeable, env)] * workers, start_method="spawn")
-
-
 def improve(
     network: PolicyNetwork,
     demos: Demonstrations,
@@ -168,16 +156,18 @@ def improve(
     if config.residual.hidden:
         start = beside(network, config.residual, demos)
         learns = learning(network, config.residual)
-    vec = make_vec_env(replace(env, kwargs={**env.kwargs, **config.critic_sees}), config.workers)
+    crew = Crew(replace(env, kwargs={**env.kwargs, **config.critic_sees}), config.workers)
     try:
         model = GuardedPPO(
-            vec,
+            crew,
             start,
             (demos.observation, demos.action),
             config.guards,
             learns=learns,
             critic_hidden=config.critic_hidden,
             critic_learning_rate=config.critic_learning_rate,
+            reward_scale=config.reward_scale or demos.return_scale(config.gamma),
+            timeout_fails=config.timeout_fails,
             learning_rate=lambda remaining: config.learning_rate * remaining,
             n_steps=config.rollout_steps,
             batch_size=config.batch_size,
@@ -192,27 +182,16 @@ def improve(
         fingerprint = digest(config)
         with Rollouts(evaluation_env or env, config.workers) as rollouts:
             guard = Guard(start, config.measure, rollouts, folder, fingerprint, progress)
-            guard.attach(model, config.reward_scale or demos.return_scale(config.gamma))
-            guard.timeout_fails = config.timeout_fails
+            guard.attach(model)
             guard.lessons = config.steps, config.curriculum
             left = config.steps - model.num_timesteps
             if left > 0 and not guard.stopped:
-                vec.seed(config.seed + model.num_timesteps)
+                crew.seed(config.seed + model.num_timesteps)
                 _learn(model, left, guard, env)
                 guard.look()  # the last update counts too
             return _finish(model, guard, network, config, rollouts, folder)
     finally:
-        _close(vec)
-
-
-def _close(vec: VecEnv) -> None:
-    """End the workers, also when one of them is dead and cannot be asked to."""
-    try:
-        vec.close()
-    except (EOFError, OSError):
-        for process in getattr(vec, "processes", ()):
-            process.terminate()
-            process.join(timeout=5)
+        crew.close()
 
 
 def _learn(model: GuardedPPO, steps: int, guard: Guard, env: EnvSpec) -> None:

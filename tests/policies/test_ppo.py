@@ -24,10 +24,11 @@ from policies.learning.actor_critic import (
     policy_kwargs,
 )
 from policies.learning.clone import CloneConfig, clone
+from policies.learning.crew import Crew
 from policies.learning.guard import CHECKPOINT, Guard, MeasureConfig
 from policies.learning.guarded import GuardConfig, GuardedPPO
 from policies.learning.network import NetworkConfig, PolicyNetwork
-from policies.learning.ppo import PpoConfig, improve, make_vec_env
+from policies.learning.ppo import PpoConfig, improve
 from robot.errors import SteadyhandError
 
 SHAPE = NetworkConfig(hidden=(32, 32), activation="tanh")
@@ -46,8 +47,7 @@ def guarded(
 ) -> GuardedPPO:
     settings = {"n_steps": 128, "batch_size": 64, "n_epochs": 2, "seed": 0, **kwargs}
     data = (demos.observation, demos.action)
-    vec = make_vec_env(REACH, 0)
-    return GuardedPPO(vec, network, data, guards, critic_hidden=(32,), **settings)
+    return GuardedPPO(Crew(REACH, 0), network, data, guards, critic_hidden=(32,), **settings)
 
 
 def test_the_network_goes_into_the_policy_and_back(
@@ -98,26 +98,6 @@ def test_exploration_noise_stays_within_its_bounds(
     assert (log_std >= -2.01 - 1e-6).all() and (log_std <= -1.99 + 1e-6).all()
     with pytest.raises(SteadyhandError, match="must lie between"):
         GuardConfig(log_std_start=-2.0, log_std_max=-3.0)
-
-
-@pytest.mark.parametrize("persistence", [0.0, 0.85])
-def test_noise_that_lasts_is_as_strong_and_as_likely_as_noise_that_does_not(
-    cloned: PolicyNetwork, reach_demos: Demonstrations, persistence: float
-) -> None:
-    model = guarded(cloned, reach_demos, GuardConfig(noise_persistence=persistence))
-    state = torch.from_numpy(reach_demos.observation[:1])
-    torch.manual_seed(0)
-    with torch.no_grad():
-        mean = model.policy(state, deterministic=True)[0]
-        drawn = [model.policy(state) for _ in range(6000)]
-    actions = torch.cat([action for action, _, _ in drawn])
-    noise = ((actions - mean) / model.policy.log_std.exp()).detach().numpy()
-    assert noise.std() == pytest.approx(1.0, abs=0.08)
-    lagged = (noise[1:] * noise[:-1]).mean() / noise.var()
-    assert lagged == pytest.approx(persistence, abs=0.04)
-    _, likely, _ = model.policy.evaluate_actions(state.expand(len(actions), -1), actions)
-    told = torch.cat([log_prob for _, _, log_prob in drawn])
-    assert torch.allclose(likely.detach(), told, atol=1e-4)
 
 
 def test_kl_and_cloning_loss_hold_the_policy_near(
@@ -330,21 +310,15 @@ def test_a_critic_that_sees_more_leaves_the_actor_as_it_is(
 
 
 def test_an_episode_out_of_time_is_worth_what_it_earned(
-    cloned: PolicyNetwork, reach_demos: Demonstrations, tmp_path: Path
+    cloned: PolicyNetwork, reach_demos: Demonstrations
 ) -> None:
     def rewards(timeout_fails: bool) -> np.ndarray:
         torch.manual_seed(0)
-        model = guarded(cloned, reach_demos, GuardConfig(critic_warmup_steps=10**6))
+        guards = GuardConfig(critic_warmup_steps=10**6)
+        model = guarded(cloned, reach_demos, guards, timeout_fails=timeout_fails)
         with torch.no_grad():  # a critic that thinks highly of everything
             model.policy.value_net.bias.fill_(5.0)
-        with Rollouts(REACH, workers=0) as rollouts:
-            measure = MeasureConfig(evaluate_every=10**6, evaluation_episodes=1)
-            folder = tmp_path / str(timeout_fails)
-            folder.mkdir()
-            guard = Guard(cloned, measure, rollouts, folder, "hash", lambda _: None)
-            guard.attach(model)
-            guard.timeout_fails = timeout_fails
-            model.learn(128, callback=guard)
+        model.learn(128)
         return model.rollout_buffer.rewards.ravel().copy()
 
     lost, hoped = rewards(True), rewards(False)
