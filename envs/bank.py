@@ -19,7 +19,8 @@ from envs.sight import Sight
 from envs.truth import TruthPerception
 from envs.world import World
 from robot.execution.grasp import GraspLoop
-from robot.planning.grasps import GraspConfig, GraspPlanner
+from robot.planning.grasps import GraspPlanner
+from robot.planning.grips import GraspConfig
 from robot.planning.reach import reachable
 from robot.types import GraspCandidate, HeightMap, Look, ObjectState
 

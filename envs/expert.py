@@ -2,8 +2,8 @@
 
 It makes the demonstrations and is measured like any policy. Its behaviour is a function of the
 observation alone (the previous action is part of it), so that a memoryless network can learn it.
-It goes where the candidate says, but for the closing direction: there it goes to the middle of what
-the heights around the candidate show between the fingers.
+It goes for the best grip that the heights show close to the candidate; when its fingers close on
+nothing it opens them and tries again, until the time is up.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 from robot.execution.action import DEFAULT_SCALE, ActionScale
 from robot.observation import OLD_S, part
 
-_POSITION, _YAW = part("tool_position"), part("tool_yaw")
+_POSITION = part("tool_position")
 _VELOCITY = part("tool_velocity")
 _PREVIOUS = part("previous_action")
 _OPENING = part("candidate_opening")
 _GRIP = part("opening")
 _CONTACT = part("contact")
 _AGE = part("object_age")
-_MIDDLE = part("middle")
+_AIM, _AIM_YAW = part("aim_position"), part("aim_yaw")
 _CLEAR_M = 0.06
+_AGAIN_M = 0.045
+_OPEN_M = 0.012
 _FRESH_S = 0.3
 
 
@@ -46,9 +48,8 @@ class ExpertPolicy:
     def act(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
         """The expert's action, (5,) float32."""
         o = observation
-        position = o[_POSITION].astype(float)
-        position[1] -= float(o[_MIDDLE][0])
-        yaw = float(o[_YAW][0])
+        position = o[_AIM].astype(float)
+        yaw = float(o[_AIM_YAW][0])
         previous = o[_PREVIOUS]
         action = np.zeros(5)
         contact = o[_CONTACT][0] > 0.5
@@ -59,8 +60,14 @@ class ExpertPolicy:
         lateral = float(np.hypot(position[0], position[1]))
         near = abs(position[2]) < 0.025 and lateral < 0.02
         started = told_m < float(o[_OPENING][0]) - 0.02
-        closing = contact or empty or (started and near)
-        if not closing:
+        closing = contact or (started and near)
+        want_m, grip_m = float(o[_OPENING][0]), float(o[_GRIP][0])
+        # Nothing between the fingers: open them, clear of what may stand there, and try again.
+        opening_again = not contact and (empty or (not started and grip_m < want_m - _OPEN_M))
+        if opening_again:
+            opening = want_m
+            action[2] = -0.2 / self.scale.linear_m_s if position[2] > -_AGAIN_M else 0.0
+        elif not closing:
             # Sideways and turning first, so that the fingers come down where they are meant to.
             error = -position
             ready = float(np.clip(1.6 - lateral / 0.005 - abs(yaw) / 0.10, 0.0, 1.0))
@@ -77,13 +84,13 @@ class ExpertPolicy:
             # Something is in the way just before the end: close on what there is.
             there |= error[2] < 0.02 and previous[2] > 0.04 and abs(o[_VELOCITY][2]) < 0.008
             there &= not stale
-            opening = 0.0 if there else float(o[_OPENING][0])
+            opening = 0.0 if there else want_m
             if there:
                 action[:4] = 0.0
         else:
             opening = 0.0
-            height = -position[2]
-            if contact or empty:
+            height = -float(o[_POSITION][2])  # how far it was lifted is judged from the candidate
+            if contact:
                 # Gently off the table, then faster: most slips happen while the grip still seats.
                 speed = np.clip(0.06 + 3.0 * max(height, 0.0), 0.0, 0.22)
                 speed = min(speed, max(0.0, 5.0 * (self.lift_m + 0.01 - height)))

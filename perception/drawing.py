@@ -38,7 +38,7 @@ _LEGEND = (("object", _PAPER), ("best grasp", _BEST), ("other grasps", _OTHER))
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 # The twelve edges between the corners that _corners gives.
 _EDGES = [(a, b) for a in range(8) for b in range(a + 1, 8) if bin(a ^ b).count("1") == 1]
-# Breadth of the Franka Hand's finger pads, m: as robot.planning.grasps takes it.
+# Breadth of the Franka Hand's finger pads, m: as robot.planning.grips takes it.
 _PAD_M = 0.020
 
 

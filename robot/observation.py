@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.types import GraspCandidate, GripperState, HeightMap, ObjectState
+from robot.types import GraspCandidate, GripperState, HeightMap, ObjectState, Pose
 
 Array = NDArray[np.float64]
 
@@ -25,12 +25,6 @@ PATCH_SHAPE = (11, 19)
 PATCH_STEP_M = 0.0075
 #: What is higher or lower than this, seen from the grasp, counts as so high or low, m.
 PATCH_LIMIT_M = 0.06
-_STRIP = slice(PATCH_SHAPE[0] // 2 - 1, PATCH_SHAPE[0] // 2 + 2)  # about as wide as the fingers
-_ACROSS_M = (np.arange(PATCH_SHAPE[1]) - PATCH_SHAPE[1] // 2) * PATCH_STEP_M
-_NEAR_M = 0.03
-_EDGE_SHARE = 0.3
-_WIDEST_M = 0.07
-_FARTHEST_M = 0.025
 
 #: (name, size, unit) of each part of the observation, in order.
 OBSERVATION: tuple[tuple[str, int, str], ...] = (
@@ -52,7 +46,8 @@ OBSERVATION: tuple[tuple[str, int, str], ...] = (
     ("object_yaw", 2, "1"),
     ("object_confidence", 1, "1"),
     ("object_age", 1, "s"),
-    ("middle", 1, "m"),
+    ("aim_position", 3, "m"),
+    ("aim_yaw", 1, "rad"),
     ("patch", PATCH_SHAPE[0] * PATCH_SHAPE[1], "m"),
 )
 SIZE = sum(size for _, size, _ in OBSERVATION)
@@ -75,7 +70,7 @@ def part(name: str) -> slice:
     raise KeyError(name)
 
 
-_MIDDLE, _PATCH = part("middle"), part("patch")
+_AIM, _PATCH = slice(part("aim_position").start, part("aim_yaw").stop), part("patch")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +84,8 @@ class Target:
         obj: the object's state at the newest look, or None where no object could be told apart.
         object_position_m: (3,) of the object in the world, or the candidate's position.
         patch_m: PATCH_SHAPE float32, how high what a look saw around the candidate stands above it.
+        aim: (4,) x, y, z m and yaw rad from the candidate to the best grip close to it, on the
+            heights of the look; zeros where there is none.
         constant: (SIZE,) float32, the observation as far as it stays the same all the time.
     """
 
@@ -98,6 +95,7 @@ class Target:
     obj: ObjectState | None
     object_position_m: Array
     patch_m: NDArray[np.float32]
+    aim: Array
     constant: NDArray[np.float32] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -113,7 +111,7 @@ class Target:
             double = 2 * math.atan2(turn[1], turn[0])
             constant[24:27] = obj.dimensions_m
             constant[27:30] = (math.cos(double), math.sin(double), obj.confidence)
-        constant[_MIDDLE] = middle(self.patch_m)
+        constant[_AIM] = -self.aim
         constant[_PATCH] = self.patch_m.reshape(-1)
         object.__setattr__(self, "constant", constant)
 
@@ -123,13 +121,16 @@ class Target:
         candidate: GraspCandidate,
         obj: ObjectState | None,
         patch_m: NDArray[np.float32] | None = None,
+        aim: Array | None = None,
     ) -> Target:
-        """From the planner's choice and what was seen around it; None is all flat."""
+        """From the planner's choice and what was seen around it; None is all flat, and no aim."""
         pose = candidate.X_world_grasp
         if patch_m is None:
             patch_m = np.zeros(PATCH_SHAPE, dtype=np.float32)
         where = pose.position_m if obj is None else obj.X_world_obj.position_m
-        return cls(pose.position_m, pose.rotation, candidate, obj, where, patch_m)
+        if aim is None:
+            aim = np.zeros(4)
+        return cls(pose.position_m, pose.rotation, candidate, obj, where, patch_m, aim)
 
 
 def patch(heights: HeightMap, candidate: GraspCandidate) -> NDArray[np.float32]:
@@ -151,29 +152,11 @@ def patch(heights: HeightMap, candidate: GraspCandidate) -> NDArray[np.float32]:
     return np.clip(above, -PATCH_LIMIT_M, PATCH_LIMIT_M).astype(np.float32)
 
 
-def middle(patch_m: NDArray[np.float32]) -> float:
-    """Where the middle of what stands between the fingers lies along the closing direction, m.
-
-    An object ends where it has fallen to a share of its height above the grasp. Of several things
-    the nearest counts. Of what is too wide to be gripped, and of nothing, it is 0.
-
-    Args:
-        patch_m: ``PATCH_SHAPE`` m above the grasp.
-    """
-    strip = patch_m[_STRIP].max(axis=0)
-    top = float(strip[np.abs(_ACROSS_M) < _NEAR_M].max())
-    stands = strip > max(_EDGE_SHARE * top, 0.0)
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], stands.astype(int), [0])))).reshape(-1, 2)
-    if len(edges) == 0:
-        return 0.0
-    low = _ACROSS_M[edges[:, 0]] - 0.5 * PATCH_STEP_M
-    high = _ACROSS_M[edges[:, 1] - 1] + 0.5 * PATCH_STEP_M
-    nearest = int(np.maximum(np.maximum(low, -high), 0.0).argmin())
-    if high[nearest] - low[nearest] > _WIDEST_M:
-        return 0.0
-    off = float(0.5 * (low[nearest] + high[nearest]))
-    # What lies within the points' spacing is none of it.
-    return math.copysign(min(max(abs(off) - 0.5 * PATCH_STEP_M, 0.0), _FARTHEST_M), off)
+def offset(here: Pose, there: Pose) -> Array:
+    """From one grasp to another, in the first one's axes: (4,) x, y, z m and yaw rad."""
+    relative = here.rotation.T @ there.rotation
+    way = here.rotation.T @ (there.position_m - here.position_m)
+    return np.array([*way, math.atan2(relative[1, 0], relative[0, 0])])
 
 
 def observe(
@@ -215,4 +198,7 @@ def observe(
     out[21:24] = R_T.dot(target.object_position_m - position)
     object_age = candidate_age if target.obj is None else now_s - target.obj.stamp_s
     out[30] = min(object_age, OLD_S)
+    # Constant so far: from the aim to the candidate. A network sees better what is in one number
+    # than what is the difference of two.
+    out[31:35] += out[:4]
     return out

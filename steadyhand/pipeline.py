@@ -52,6 +52,7 @@ class TaskConfig:
             detector and scorer, else those of the bundle that comes with this project.
         disturbed: share of the episodes that are those of the ``disturbed`` protocol.
         slips: share of the others in which the object slips out of the fingers, once.
+        step_cost: taken from the reward for each step that does not end in success.
     """
 
     id: str = "Steadyhand/GraspSingle-v0"
@@ -63,6 +64,7 @@ class TaskConfig:
     looks: Literal["truth", "camera"] = "truth"
     disturbed: float = bounded(0.0, 0.0, 1.0)
     slips: float = bounded(0.0, 0.0, 1.0)
+    step_cost: float = bounded(0.01, 0.0, 1.0)
 
     def __post_init__(self) -> None:
         if self.objects == "test":

@@ -70,8 +70,9 @@ KINDS: tuple[Kind, ...] = (
          ("halt",), 24, monitor="contact", phases=_MOVES),
     Kind("wrench", lambda: surroundings.Wrung(11.93), ("halt",), 48, monitor="torque"),
     Kind("obstacle", surroundings.Blocked, ("slow", "halt"), 36),
+    # Heavier than the arm may carry: it slips out, or is too much for the wrist.
     Kind("heavy_object", lambda: surroundings.Weighty(5.0),
-         ("recover",), lasts=None, phases=("grasp",)),
+         ("recover", "halt"), lasts=None, phases=("grasp",)),
     Kind("slippery_object", surroundings.Slippery, ("recover",), lasts=None, phases=("grasp",)),
     Kind("object_snatched", surroundings.Snatched,
          ("slow",), 36, lasts=None, phases=("carry",), monitor="slip"),

@@ -33,7 +33,8 @@ from perception.trials import (
 )
 from robot.execution.grasp import TICKS, GraspLoopConfig, Outcome
 from robot.geometry import grasp_rotation
-from robot.planning.grasps import GraspConfig, GraspPlanner
+from robot.planning.grasps import GraspPlanner
+from robot.planning.grips import GraspConfig
 from robot.planning.ranking import WIDE
 from robot.planning.reach import reachable
 from robot.safety.suite import for_batches

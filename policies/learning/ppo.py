@@ -48,6 +48,8 @@ class PpoConfig:
         learning_rate: of the actor, at the start; falls linearly to zero.
         critic_learning_rate: of the critic.
         critic_hidden: layers of the critic.
+        fresh: forget what was cloned; begin from fresh weights in the clone's shape: what PPO does
+            alone, to compare with.
         residual: lets a correction learn beside the clone instead of the clone itself.
         critic_sees: keyword arguments of the environment under which it appends to its observation
             what only the critic may see; the actor never does.
@@ -77,6 +79,7 @@ class PpoConfig:
     learning_rate: float = bounded(1e-4, 1e-8, 1.0)
     critic_learning_rate: float = bounded(1e-3, 1e-8, 1.0)
     critic_hidden: tuple[int, ...] = bounded((256, 256), 1, 4096)
+    fresh: bool = False
     residual: ResidualConfig = field(default_factory=ResidualConfig)
     critic_sees: dict[str, bool] = field(default_factory=dict)
     curriculum: tuple[Lesson, ...] = ()
@@ -152,6 +155,11 @@ def improve(
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     learns = None
+    if config.fresh:
+        normalizer = network.normalizer
+        network = PolicyNetwork(
+            network.config, normalizer.mean.numpy(), normalizer.std.numpy(), network.action_size
+        )
     start = network
     if config.residual.hidden:
         start = beside(network, config.residual, demos)

@@ -21,7 +21,8 @@ from robot.execution.servo import CartesianServo, ServoConfig
 from robot.geometry import yaw_between
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
-from robot.observation import Target, observe, patch
+from robot.observation import Target, observe, offset, patch
+from robot.planning.grasps import GraspPlanner
 from robot.types import (
     GraspCandidate,
     GripperCommand,
@@ -34,6 +35,8 @@ from robot.types import (
 Array = NDArray[np.float64]
 
 TICKS = POLICY_TICKS
+#: What x, y, z and yaw become in axes that are turned by half a turn.
+_HALF_TURN = np.array([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class GraspLoopConfig:
     pregrasp_m: float = bounded(0.10, 0.02, 0.3)
     lift_m: float = bounded(0.22, 0.02, 0.6)
     hold_steps_n: int = bounded(3, 1, 100)
-    timeout_s: float = bounded(5.0, 0.5, 60.0)
+    timeout_s: float = bounded(7.0, 0.5, 60.0)
     stray_m: float = bounded(0.12, 0.01, 1.0)
     track_m: float = bounded(0.005, 0.0, 0.1)
     track_deg: float = bounded(5.0, 0.0, 90.0)
@@ -99,6 +102,7 @@ class GraspLoop:
         self.gripper_state = GripperState(limits.gripper.max_opening_m, 0.0)
         self.commanded_opening_m = limits.gripper.max_opening_m
         self._twist = np.zeros(6)
+        self._planner = GraspPlanner(limits.gripper)
 
     @classmethod
     def make(
@@ -134,8 +138,12 @@ class GraspLoop:
         The look's ``heights`` are seen around the candidate all the time, and move along with it;
         without them it is flat there.
         """
-        around = None if heights is None else patch(heights, candidate)
-        self.target = self._planned = Target.make(candidate, obj, around)
+        around, aim = None, None
+        if heights is not None:
+            around = patch(heights, candidate)
+            better = self._planner.near(heights, candidate)
+            aim = None if better is None else offset(candidate.X_world_grasp, better)
+        self.target = self._planned = Target.make(candidate, obj, around, aim)
         self.previous_action = np.zeros(5, dtype=np.float32)
         self.gripper_state = GripperState(opening_m, 0.0)
         self.commanded_opening_m = candidate.opening_m
@@ -154,9 +162,10 @@ class GraspLoop:
         if planned.obj is None or self.closing or self.gripper_state.contact:
             return
         candidate, turned = carried(planned.candidate, planned.obj, obj)
-        fresh = Target.make(
-            candidate, obj, planned.patch_m[::-1, ::-1] if turned else planned.patch_m
-        )
+        around, aim = planned.patch_m, planned.aim
+        if turned:
+            around, aim = around[::-1, ::-1], aim * _HALF_TURN
+        fresh = Target.make(candidate, obj, around, aim)
         # What is within the errors of a look would only make the hand tremble.
         way_m = np.linalg.norm(fresh.position_m - self.target.position_m)
         turn = abs(yaw_between(self.target.rotation, fresh.rotation))

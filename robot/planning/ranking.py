@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from configs.load import bounded
 from robot.interface import GraspScorer
 from robot.limits import GripperLimits
-from robot.planning.grasps import GraspConfig, GraspPlanner
+from robot.planning.grasps import GraspPlanner
+from robot.planning.grips import GraspConfig
 from robot.types import GraspCandidate, Look
 
 # Steeper, wider and tighter than usual; the analytic score keeps its scale.

@@ -23,7 +23,15 @@ def seen(**parts: object) -> np.ndarray:
     out[part("previous_action")] = [0, 0, 0, 0, 1]
     for name, value in parts.items():
         out[part(name)] = value
+    out[part("aim_position")] += out[part("tool_position")]  # the candidate is the best grip
     return out
+
+
+def test_it_goes_for_the_better_grip_beside_the_candidate():
+    action = EXPERT.act(
+        seen(tool_position=[0, 0, -0.08], aim_position=[0.02, -0.01, 0.0], aim_yaw=0.3)
+    )
+    assert action[0] < 0 < action[1] and action[3] < 0
 
 
 def test_while_it_holds_it_goes_on_lifting_whatever_opening_was_asked_for_before():
@@ -64,9 +72,16 @@ def test_what_was_lost_on_the_way_up_is_tried_again():
     assert action[4] == pytest.approx(1.0)
 
 
-def test_an_empty_hand_is_lifted_so_that_the_attempt_ends():
-    action = EXPERT.act(seen(opening=0.0, force=40, previous_action=[0, 0, 0, 0, -1]))
-    assert action[2] < 0
+def test_an_empty_hand_opens_above_the_table_and_goes_down_again():
+    shut = seen(opening=0.0, force=40, previous_action=[0, 0, 0, 0, -1])
+    action = EXPERT.act(shut)
+    assert action[2] < 0 and action[4] == pytest.approx(1.0)
+    half_open = seen(opening=0.05, tool_position=[0, 0, -0.03])
+    action = EXPERT.act(half_open)
+    assert action[2] < 0 and action[4] == pytest.approx(1.0)
+    high = seen(opening=0.05, tool_position=[0, 0, -0.06])
+    assert EXPERT.act(high)[2] == 0.0  # waits there until the fingers are open
+    assert EXPERT.act(seen(opening=0.078, tool_position=[0, 0, -0.06]))[2] > 0
 
 
 def test_it_succeeds_under_noise_on_its_motions():

@@ -236,6 +236,26 @@ def test_a_ppo_that_does_not_help_ships_the_clone(
     assert kept >= result.before
 
 
+def test_ppo_alone_begins_from_weights_that_nobody_cloned(
+    cloned: PolicyNetwork, reach_demos: Demonstrations, tmp_path: Path
+) -> None:
+    config = PpoConfig(
+        fresh=True,
+        steps=64,
+        workers=0,
+        rollout_steps=32,
+        batch_size=16,
+        guards=GuardConfig(critic_warmup_steps=64),  # the actor stays as it began
+        measure=MeasureConfig(evaluation_episodes=6, final_episodes=6),
+    )
+    result = improve(cloned, reach_demos, REACH, tmp_path, config)
+    x = torch.from_numpy(reach_demos.observation[:50])
+    with torch.no_grad():
+        assert not torch.allclose(result.network.raw(x), cloned.raw(x), atol=0.05)
+        assert float(result.network.raw(x).abs().max()) < 0.5  # timid, as fresh networks are
+    assert torch.equal(result.network.normalizer.mean, cloned.normalizer.mean)
+
+
 class NanReward(gymnasium.RewardWrapper):
     def reward(self, reward: float) -> float:
         return float("nan")

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from robot.geometry import quat_from_axis_angle
+from robot.geometry import grasp_rotation, quat_from_axis_angle, yaw_between
 from robot.limits import load_limits
-from robot.planning.grasps import GraspConfig, GraspPlanner
+from robot.planning.grasps import GraspPlanner
+from robot.planning.grips import GraspConfig
 from robot.types import GraspCandidate, HeightMap, Look, ObjectState, Pose
 
 GRIPPER = load_limits().gripper
@@ -272,3 +273,39 @@ def test_nothing_that_is_only_imagined_is_gripped():
         assert candidate.X_world_grasp.position_m[0] < 0.49
     # The far half of its width is hidden: whatever lies between the fingers would be a guess.
     assert propose(seen_where(look, xy[..., 1] < 0.0)) == []
+
+
+@settings(max_examples=30)
+@given(
+    boxes,
+    st.tuples(st.floats(-0.014, 0.014), st.floats(-0.014, 0.014)),
+    st.floats(-20.0, 20.0),
+)
+def test_close_to_a_candidate_that_is_off_a_better_one_is_found(box, off_m, turn_deg):
+    yaw = box[2] + math.radians(turn_deg)
+    wrong = Pose.from_matrix(
+        "world", "grasp", grasp_rotation(yaw), (box[0] + off_m[0], box[1] + off_m[1], 0.03)
+    )
+    found = GraspPlanner(GRIPPER).near(
+        look_at(box).height_map, GraspCandidate(wrong, box[4], 0.08, 1.0, 0, 2.5)
+    )
+    assert found is not None
+    c = GraspConfig()
+    assert np.linalg.norm(found.position_m[:2] - wrong.position_m[:2]) <= c.near_m + 1e-9
+    assert abs(yaw_between(wrong.rotation, found.rotation)) <= math.radians(c.near_deg) + 1e-6
+    assert abs(local(box, found.position_m[:2])[1]) < 0.006  # centred between the fingers
+    better = GraspCandidate(found, box[4], 0.08, 1.0, 0, 2.5)
+    assert misalignment_deg(better, box[2] + math.pi / 2) < 15.0
+    tips = found.position_m[2] - GRIPPER.fingertip_beyond_tool_m
+    assert 0.0 < tips < box[5]
+
+
+def test_close_to_nothing_and_close_to_what_is_too_wide_nothing_is_found():
+    planner = GraspPlanner(GRIPPER)
+    at = Pose.from_matrix("world", "grasp", grasp_rotation(0.3), (0.5, 0.0, 0.03))
+    candidate = GraspCandidate(at, 0.04, 0.08, 1.0, 0, 2.5)
+    assert planner.near(look_at().height_map, candidate) is None
+    assert planner.near(look_at((0.5, 0.0, 0.0, 0.2, 0.2, 0.05)).height_map, candidate) is None
+    beyond = Pose.from_matrix("world", "grasp", grasp_rotation(0.3), (3.0, 0.0, 0.03))
+    outside = GraspCandidate(beyond, 0.04, 0.08, 1.0, 0, 2.5)
+    assert planner.near(look_at((0.5, 0.0, 0.0, 0.1, 0.04, 0.05)).height_map, outside) is None

@@ -20,9 +20,9 @@ from robot.observation import (
     PATCH_STEP_M,
     SIZE,
     Target,
-    middle,
     names,
     observe,
+    offset,
     part,
     patch,
 )
@@ -232,33 +232,34 @@ def test_the_age_of_an_object_that_nobody_watches_says_nothing():
         assert out[part("object_age")] == pytest.approx([told_s])
 
 
-def bar(low_m: float, high_m: float, height_m: float = 0.03) -> np.ndarray:
-    """A patch with a bar across the fingers' way, and table 2 cm below the grasp elsewhere."""
-    across = (np.arange(PATCH_SHAPE[1]) - PATCH_SHAPE[1] // 2) * PATCH_STEP_M
-    out = np.full(PATCH_SHAPE, -0.02, dtype=np.float32)
-    out[:, (across >= low_m) & (across <= high_m)] = height_m
-    return out
+@given(
+    st.tuples(*(st.floats(-0.03, 0.03),) * 3),
+    st.floats(-1.5, 1.5),
+    st.floats(-3.0, 3.0),
+)
+def test_the_way_to_another_grasp_is_told_in_the_first_ones_axes(way, turn, yaw):
+    here = candidate((0.5, 0.1, 0.04), yaw).X_world_grasp
+    spin = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    there = Pose.from_matrix(
+        "world", "grasp", here.rotation @ spin, here.position_m + here.rotation @ np.array(way)
+    )
+    np.testing.assert_allclose(offset(here, there), [*way, turn], atol=1e-9)
 
 
-@given(center=st.floats(-0.03, 0.03), width=st.floats(0.02, 0.055))
-def test_the_middle_of_what_stands_between_the_fingers(center, width):
-    found = middle(bar(center - width / 2, center + width / 2))
-    expected = np.clip(center, -0.025, 0.025)
-    assert abs(found - expected) <= PATCH_STEP_M + 1e-6
-    assert found * center >= 0.0  # never the other way
+def test_the_tool_is_seen_from_the_candidate_and_from_the_aim():
+    grip = candidate(np.array([0.5, 0.1, 0.04]), 0.7)
+    aim = np.array([0.01, -0.02, 0.003, 0.2])
+    still = np.zeros(5, np.float32)
 
+    def seen(tool: Pose, target: Target) -> np.ndarray:
+        o = observe(tool.matrix, np.zeros(6), GripperState(0.05, 0.0), still, target, 0.1)
+        return np.concatenate([o[part("aim_position")], o[part("aim_yaw")]])
 
-def test_there_is_no_middle_of_nothing_of_too_much_and_of_somebody_elses():
-    assert middle(np.zeros(PATCH_SHAPE, dtype=np.float32)) == 0.0
-    assert middle(np.full(PATCH_SHAPE, -0.02, dtype=np.float32)) == 0.0
-    assert middle(bar(-0.05, 0.04)) == 0.0  # wider than the hand
-    two = np.maximum(bar(-0.01, 0.02), bar(0.045, 0.06))
-    assert middle(two) == middle(bar(-0.01, 0.02))
-
-
-def test_the_middle_is_observed_and_turns_with_the_grasp():
-    grip = candidate(np.zeros(3), 0.0)
-    seen = Target.make(grip, None, bar(0.0, 0.03))
-    assert seen.constant[part("middle")][0] == pytest.approx(middle(bar(0.0, 0.03)))
-    turned = Target.make(grip, None, bar(0.0, 0.03)[::-1, ::-1])
-    assert turned.constant[part("middle")][0] == pytest.approx(-middle(bar(0.0, 0.03)), abs=1e-6)
+    target, here = Target.make(grip, None, aim=aim), grip.X_world_grasp
+    np.testing.assert_allclose(seen(here, target), -aim, atol=1e-6)
+    turn = np.array([[np.cos(0.2), -np.sin(0.2), 0], [np.sin(0.2), np.cos(0.2), 0], [0, 0, 1]])
+    there = Pose.from_matrix(
+        "world", "grasp", here.rotation @ turn, here.position_m + here.rotation @ aim[:3]
+    )
+    np.testing.assert_allclose(seen(there, target), np.zeros(4), atol=1e-6)
+    np.testing.assert_allclose(seen(here, Target.make(grip, None)), np.zeros(4), atol=1e-6)

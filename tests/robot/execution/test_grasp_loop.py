@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from robot.execution.grasp import GraspLoop, carried, is_round
 from robot.geometry import grasp_rotation, quat_from_axis_angle, yaw_between
 from robot.limits import load_limits
-from robot.types import GraspCandidate, ObjectState, Pose
+from robot.observation import part
+from robot.types import GraspCandidate, HeightMap, ObjectState, Pose
 
 UP = np.array([0.0, 0.0, 1.0])
 metres = st.floats(-0.1, 0.1)
@@ -91,3 +92,26 @@ def test_without_an_object_there_is_nothing_to_follow(loop):
     loop.begin(grip(), None, loop.limits.home_rad, 0.06, 0.0)
     loop.track(thing(0.55))
     np.testing.assert_allclose(loop.target.position_m, [0.5, 0.01, 0.02])
+
+
+def test_a_bar_beside_the_grasp_is_aimed_at_and_followed_when_it_turns(loop):
+    """The candidate's fingers close along x, the bar stands 1 cm further on."""
+    step, shape = 0.0025, (121, 121)
+    x = 0.35 + step * np.arange(shape[0])
+    heights = np.where(np.abs(x - 0.51)[:, None] < 0.015, 0.05, 0.0) * np.ones(shape)
+    origin = np.array([0.35, -0.15])
+    grid = HeightMap(origin, step, heights.astype(np.float32), np.ones(shape, bool), 0.0)
+    candidate = grip(yaw=math.pi / 2 - 0.1)
+    q = loop.limits.home_rad
+    loop.begin(candidate, thing(), q, 0.06, 0.0, grid)
+    aim = loop.target.aim
+    pose = candidate.X_world_grasp
+    across = np.array([1.0, 0.0, 0.0])
+    assert abs((pose.rotation @ aim[:3] + pose.position_m - [0.51, 0, 0]) @ across) < 0.004
+    seen = loop.observe(q, np.zeros(7), 0.0)
+    tool = seen[part("tool_position")]
+    np.testing.assert_allclose(seen[part("aim_position")], tool - aim[:3], atol=1e-6)
+    loop.track(thing(0.55, 0.0, yaw=math.pi - 0.1, stamp_s=0.2))  # half a turn is taken off
+    np.testing.assert_allclose(loop.target.aim, aim * [-1, -1, 1, 1])
+    loop.begin(candidate, thing(), q, 0.06, 0.0)
+    assert not loop.target.aim.any()
