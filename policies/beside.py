@@ -19,6 +19,7 @@ from envs.world import TRAY
 from perception.scorer import OnnxGraspScorer
 from policies.beside_parts import PLANNING, TO_PARTS, LoopSetup, parts_of
 from policies.bundle.format import Bundle
+from policies.bundle.watch import BundleWatch
 from policies.standing import BusSink, PlanLog, Standing, asked_place, pick_feedback
 from robot.errors import ConfigError, SafetyError, SteadyhandError
 from robot.execution.grasp import GraspLoop
@@ -89,6 +90,7 @@ class Beside:
     ) -> None:
         bundle = Bundle.load(setup.bundle)
         self.setup = setup
+        self._integrity = BundleWatch(bundle)
         self.limits = load_limits(bundle.limits_path)
         self.models = object_set(setup.objects)
         self.standing = Standing()
@@ -250,6 +252,9 @@ class Beside:
             if result.category == "no_candidate":
                 return False
             standing.picks.append(result)
+            if (damage := self._integrity.damage()) is not None:
+                self.estop(f"integrity: {damage}")
+                raise SafetyError(f"integrity: {damage}")
             if self.picker.log is not None:
                 self.picker.log.pick(result, "", self.arm.now_s())
             in_a_row = 0 if result.success else in_a_row + 1

@@ -63,7 +63,7 @@ class QuantizeConfig:
     per_channel: bool = True
     reduce_range: bool = False
     float_layers: tuple[Literal["first", "last"], ...] = ("first", "last")
-    outputs: bool = True
+    outputs: bool = False
     max_mean_error: float = bounded(0.02, 0.0, 1.0)
     seed: int = bounded(0, 0, 2**31 - 1)
 

@@ -70,12 +70,21 @@ def test_the_expert_lifts_and_holds(env):
 def test_an_idle_policy_times_out_and_is_truncated_not_terminated(env):
     env.reset(seed=0)
     still = np.array([0, 0, 0, 0, 1], dtype=np.float32)
-    for _ in range(101):
+    for _ in range(141):  # 7 s
         _, reward, done, cut, info = env.step(still)
         if done or cut:
             break
     assert (done, cut, info["is_success"], info["outcome"]) == (False, True, False, "timeout")
-    assert reward < 0
+    assert reward == -0.01
+
+
+def test_a_step_costs_what_it_was_told_to():
+    made = gymnasium.make(
+        SINGLE, bank_size=2, objects="primitives", step_cost=0.25, disable_env_checker=True
+    )
+    made.reset(seed=0)
+    assert made.step(np.array([0, 0, 0, 0, 1], dtype=np.float32))[1] == -0.25
+    made.close()
 
 
 def test_lifting_nothing_is_a_miss(env):

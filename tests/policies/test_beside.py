@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 from mcap.reader import make_reader
@@ -103,6 +105,20 @@ def test_other_readers_open_it_and_states_come_in_order(recorded):
     ]
     assert states[:4] == ["look", "approach", "descend", "close"]
     assert states[-4:] == ["lift", "check hold", "carry", "home"]
+
+
+@pytest.mark.slow
+def test_a_bundle_that_changes_meanwhile_ends_the_run_halted(tmp_path):
+    root = tmp_path / "bundle"
+    shutil.copytree(shipped(), root)
+    with Beside(replace(SETUP, bundle=root), tmp_path / "a.mcap") as beside:
+        model = root / "models" / "policy.onnx"
+        data = bytearray(model.read_bytes())
+        data[100] ^= 0xFF
+        model.write_bytes(data)
+        result = beside.run(picks=2)
+    assert result["picks"] == 1
+    assert "integrity" in result["stopped"] and "policy.onnx" in result["stopped"]
 
 
 @pytest.mark.slow
