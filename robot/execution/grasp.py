@@ -56,7 +56,7 @@ class GraspLoopConfig:
     pregrasp_m: float = bounded(0.10, 0.02, 0.3)
     lift_m: float = bounded(0.22, 0.02, 0.6)
     hold_steps_n: int = bounded(3, 1, 100)
-    timeout_s: float = bounded(7.0, 0.5, 60.0)
+    timeout_s: float = bounded(10.0, 0.5, 60.0)
     stray_m: float = bounded(0.12, 0.01, 1.0)
     track_m: float = bounded(0.005, 0.0, 0.1)
     track_deg: float = bounded(5.0, 0.0, 90.0)

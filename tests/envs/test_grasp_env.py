@@ -70,7 +70,7 @@ def test_the_expert_lifts_and_holds(env):
 def test_an_idle_policy_times_out_and_is_truncated_not_terminated(env):
     env.reset(seed=0)
     still = np.array([0, 0, 0, 0, 1], dtype=np.float32)
-    for _ in range(141):  # 7 s
+    for _ in range(201):  # 10 s
         _, reward, done, cut, info = env.step(still)
         if done or cut:
             break

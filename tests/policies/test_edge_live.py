@@ -339,7 +339,7 @@ def test_drift_names_what_moved(small: Path) -> None:
     assert not drift(bundle, moved, config=DriftConfig(), ignored=[name]).numbers[0].drifted
     with pytest.raises(SteadyhandError, match="hold no step"):
         drift(bundle, x[:0])
-    with pytest.raises(SteadyhandError, match="the bundle's have 22 numbers"):
+    with pytest.raises(SteadyhandError, match="the bundle's have 25 numbers"):
         drift(bundle, x[:, :5])
 
 

@@ -556,7 +556,7 @@ def test_the_shipped_bundle_has_nothing_to_do_either(tmp_path):
         ("demos record --env Pendulum-v1 --actor a --workers 0 --out {out}", "module:callable"),
         ("evaluate policy --env Pendulum-v1", "give one of --bundle, --policy, --actor"),
         ("evaluate policy --env Pendulum-v1 --policy {out}", "no trained policy there"),
-        ("evaluate policy --env Pendulum-v1 --bundle {bundle}", "was made for 241 observations"),
+        ("evaluate policy --env Pendulum-v1 --bundle {bundle}", "was made for 244 observations"),
         (
             "evaluate policy --env Test/Goal-v0 --import classic_envs --env-arg nan_at=3 --actor "
             "classic_envs:GoalExpert --workers 0",

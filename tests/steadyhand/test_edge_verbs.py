@@ -44,7 +44,7 @@ def test_drift_of_a_recording(capsys: pytest.CaptureFixture[str], recording: Pat
     found = json.loads(out)
     assert found["steps"] == 256 and found["findings"] == []
     assert found["picks"] == 2 and found["success_rate"] == 0.5
-    assert found["action_difference"] < 1e-5 and len(found["numbers"]) == 22
+    assert found["action_difference"] < 1e-5 and len(found["numbers"]) == 25
     code, out, _ = call(capsys, "drift", recording)
     assert code == 0 and "nothing drifted" in out
     (recording.parent / "none.mcap").write_bytes(b"no")
