@@ -79,10 +79,10 @@ class StateTimes:
     after ``robot.loop.remote.LONGEST_WAIT_S``.
     """
 
-    descend_s: float = bounded(3.5, 0.1, 60.0)
+    descend_s: float = bounded(8.0, 0.1, 60.0)
     close_s: float = bounded(3.0, 0.1, 60.0)
     check_grip_s: float = bounded(2.0, 0.05, 60.0)
-    lift_s: float = bounded(3.5, 0.1, 60.0)
+    lift_s: float = bounded(8.0, 0.1, 60.0)
     check_hold_s: float = bounded(1.0, 0.05, 60.0)
     recover_s: float = bounded(60.0, 0.1, 600.0)
 
