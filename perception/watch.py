@@ -1,8 +1,9 @@
 """Keeps an eye on one object while the hand comes down on it: where has it gone since the look?
 
-The look tells the object's heights. Each later sight is laid over them: points near the object,
-less those of table and arm, are moved over the table until they fit. Only what is seen has to fit,
-so a hand in the way does not shift the result.
+The look tells the object's heights. At each later sight they are moved and turned over the table
+until they agree with the heights that are seen now. Only what is seen has to agree, so a hand in
+the way does not shift the result; and a height that disagrees costs the same however wrong it is,
+so that what else is seen there does not either.
 """
 
 from __future__ import annotations
@@ -11,17 +12,27 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from configs.load import bounded
 from perception.camera import point_image
+from perception.heightmap import HeightMapConfig, build_height_map
 from robot.errors import SensorError
 from robot.interface import Camera
-from robot.types import Look, ObjectState
+from robot.types import HeightMap, Look, ObjectState
 
 Array = NDArray[np.float64]
+
+_LEVELS = (
+    # step m, turn deg, steps each way, places kept
+    (0.010, 15.0, 6, 4),
+    (0.004, 5.0, 2, 3),
+    (0.0015, 2.0, 2, 2),
+    (0.0005, 0.7, 2, 1),
+)
+"""How the place is searched: over all that is near, then finer and finer around the best."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +44,24 @@ class WatchConfig:
         latency_s: from a sight to its state, where computing takes no simulated time.
         lowest_m: what is lower counts as the table.
         reach_m: the object is looked for so far around where it was last seen.
-        least_points_n: with fewer points the sight tells nothing.
-        cell_m: edge of the cells whose highest points are compared.
-        fit_m: if they lie farther than this from the object's surface, on average, the sight tells
-            nothing.
-        kept: share of the points, the best, that decide where the object is.
+        least_cells_n: with fewer cells in which something stands the sight tells nothing.
+        spot_cells_n: heaps of fewer cells are the cameras' noise.
+        cell_m: edge of the cells whose heights are compared.
+        fit_m: if the heights disagree by more than this, on average, the sight tells nothing.
+        most_m: the most by which a cell can disagree.
+        compared_n: about so many cells are compared while the place is searched.
     """
 
     period_s: float = bounded(0.2, 0.01, 10.0)
     latency_s: float = bounded(0.1, 0.0, 10.0)
     lowest_m: float = bounded(0.008, 0.0, 0.1)
     reach_m: float = bounded(0.05, 0.0, 0.5)
-    least_points_n: int = bounded(30, 3, 100_000)
+    least_cells_n: int = bounded(30, 3, 100_000)
+    spot_cells_n: int = bounded(12, 1, 1000)
     cell_m: float = bounded(0.003, 0.001, 0.05)
-    fit_m: float = bounded(0.004, 0.0, 0.1)
-    kept: float = bounded(0.95, 0.1, 1.0)
+    fit_m: float = bounded(0.007, 0.0, 0.1)
+    most_m: float = bounded(0.015, 0.001, 0.1)
+    compared_n: int = bounded(100, 10, 100_000)
 
 
 class CameraWatch:
@@ -79,7 +93,12 @@ class CameraWatch:
             raise SensorError("watch: needs the look that showed the object")
         self._first = obj
         self._surface = surface_of(look, obj, self.config.lowest_m)
-        self._tree = cKDTree(self._surface)
+        own = np.zeros(look.height_map.height_m.shape, dtype=bool)
+        own[tuple(_cells(look.height_map, self._surface[:, :2]).T)] = True
+        heights = look.height_map.height_m
+        #: The object alone on the table, and everything but it.
+        self._alone = replace(look.height_map, height_m=np.where(own, heights, np.float32(0.0)))
+        self._others = replace(look.height_map, height_m=np.where(own, np.float32(0.0), heights))
         self._shift, self._turn = np.zeros(2), 0.0
         self._next_s = now_s + self.config.period_s
         self._pending: ObjectState | None = None
@@ -98,12 +117,13 @@ class CameraWatch:
 
     def sight(self) -> ObjectState | None:
         """What the cameras show now: its state, or None where they tell nothing."""
-        if len(self._surface) < self.config.least_points_n:
+        if len(self._surface) < self.config.least_cells_n:
             return None
-        cells, stamp_s = self._cells()
-        if len(cells.tops) < self.config.least_points_n:
+        seen = self._seen()
+        standing = seen.seen & (seen.height_m > 0)
+        if standing.sum() < self.config.least_cells_n:
             return None
-        found = self._fitted(cells)
+        found = self._fitted(seen, standing)
         if found is None:
             return None
         self._shift, self._turn = found
@@ -111,15 +131,38 @@ class CameraWatch:
         to = about + np.array([*self._shift, 0.0])
         pose = self._first.X_world_obj.turned(self._turn, about, to)
         moving = bool(np.linalg.norm(self._shift) > 0.01)
-        return replace(self._first, X_world_obj=pose, moving=moving, stamp_s=stamp_s)
+        return replace(self._first, X_world_obj=pose, moving=moving, stamp_s=seen.stamp_s)
 
-    def _cells(self) -> tuple[_Cells, float]:
-        """What all cameras see around where the object was last seen."""
+    def _seen(self) -> HeightMap:
+        """Heights around where the object was last seen; 0 where nothing stands.
+
+        What stood there at the look and is not the object counts as not seen.
+        """
         config = self.config
         about = self._first.X_world_obj.position_m[:2] + self._shift
         radius = 0.5 * float(np.hypot(*self._first.dimensions_m[:2])) + config.reach_m
         highest = float(self._surface[:, 2].max()) + 0.02
-        points, stamp_s = [np.zeros((0, 3))], 0.0
+        clouds, stamp_s = self._clouds(about, radius, highest)
+        low, high = about - radius, about + radius
+        grid = HeightMapConfig(
+            (low[0], low[1]), (high[0], high[1]), config.cell_m, highest, hole_cells=1
+        )
+        heights = build_height_map(clouds, grid, stamp_s)
+        standing = _heaps(heights.seen & (heights.height_m > config.lowest_m), config.spot_cells_n)
+        xy = _middles(heights)
+        others = _at(self._others, xy)
+        other = (others > config.lowest_m) & (np.abs(others - heights.height_m) < config.most_m)
+        return replace(
+            heights,
+            height_m=np.where(standing, heights.height_m, np.float32(0.0)),
+            seen=heights.seen & ~other,
+        )
+
+    def _clouds(
+        self, about: Array, radius: float, highest: float
+    ) -> tuple[list[NDArray[np.float32]], float]:
+        """(n, 3) m of each camera around a place, less the arm's; and when the newest was taken."""
+        clouds, stamp_s = [], 0.0
         for camera in self.cameras:
             try:
                 frame = camera.read()
@@ -127,91 +170,58 @@ class CameraWatch:
                 continue
             image, valid = point_image(frame)
             near = valid & (np.abs(image[..., :2] - about) < radius).all(axis=-1)
-            points.append(image[near & (image[..., 2] < highest)].astype(float))
+            cloud = image[near & (image[..., 2] < highest)]
+            clouds.append(cloud[~self.own(cloud.astype(float))])
             stamp_s = max(stamp_s, frame.stamp_s)
-        cloud = np.concatenate(points)
-        cloud = cloud[~self.own(cloud)]
-        return _Cells.of(cloud, about - radius, radius, config), stamp_s
+        return clouds, stamp_s
 
-    def _fitted(self, cells: _Cells) -> tuple[Array, float] | None:
-        """The shift (2,) m and turn rad since the look that fit best what is seen."""
+    def _fitted(self, seen: HeightMap, standing: NDArray[np.bool_]) -> tuple[Array, float] | None:
+        """The shift (2,) m and turn rad since the look that agree best with what is seen."""
         about = self._first.X_world_obj.position_m[:2]
-        middle = cells.tops[:, :2].mean(axis=0) - self._surface[:, :2].mean(axis=0)
-        starts = [(self._shift, 0.0), (middle, 0.0)] + [(middle, t) for t in (-0.5, 0.5)]
-        fits = [self._icp(cells, about, shift, self._turn + turn, 8) for shift, turn in starts]
-        _, shift, turn = min(fits, key=lambda fit: fit[0])
-        cost, shift, turn = self._icp(cells, about, shift, turn, 60)
+        there = np.column_stack([_middles(seen)[standing] - about, seen.height_m[standing]])
+        here = self._surface - [*about, 0.0]
+        few = self.config.compared_n
+        some = there[:: 1 + len(there) // few], here[:: 1 + len(here) // few]
+        places = [(0.0, self._shift, self._turn)]
+        for step_m, turn_deg, n, kept in _LEVELS:
+            ways = step_m * np.arange(-n, n + 1)
+            shifts = np.stack(np.meshgrid(ways, ways), axis=-1).reshape(-1, 2)
+            turns = np.radians(turn_deg) * np.arange(-min(n, 3), min(n, 3) + 1)
+            found = []
+            for _, shift, turn in places:
+                for way in turns:
+                    costs = self._disagreement(seen, *some, shift + shifts, turn + way)
+                    best = np.argsort(costs)[:2]
+                    found += [(float(costs[k]), shift + shifts[k], turn + way) for k in best]
+            places = sorted(found, key=lambda place: place[0])[:kept]
+        _, shift, turn = places[0]
+        cost = float(self._disagreement(seen, there, here, shift[None], turn)[0])
         return (shift, turn) if cost < self.config.fit_m else None
 
-    def _icp(
-        self, cells: _Cells, about: Array, shift: Array, turn: float, rounds: int
-    ) -> tuple[float, Array, float]:
-        """Iterated closest points, both ways; the mean distance, m, and where it ended.
+    def _disagreement(
+        self, seen: HeightMap, there: Array, here: Array, shifts: Array, turn: float
+    ) -> Array:
+        """(k,) m: by how much heights disagree, on average, if the object went there.
 
-        What is seen has to lie on the surface, and the surface must not lie where the table is
-        seen. Where something hides it, nothing is asked.
+        What is seen to stand has to be the object, and where it would be nothing else may be seen;
+        where nothing is seen, nothing is asked.
+
+        Args:
+            seen: the heights that are seen now.
+            there: (n, 3) m, what stands there, from where the object was at the look.
+            here: (m, 3) m, the object's surface, from where it was.
+            shifts: (k, 2) m.
+            turn: rad.
         """
-        surface, tops, kept = self._surface, cells.tops, self.config.kept
-        tree = cKDTree(tops)
-        cost = math.inf
-        for _ in range(rounds):
-            apart, near = self._tree.query(_back(tops, about, shift, turn))
-            seen = np.argsort(apart)[: max(3, int(kept * len(apart)))]
-            there = _forth(surface, about, shift, turn)
-            open_ = np.flatnonzero(cells.told(there[:, :2]))
-            back, far = tree.query(there[open_])
-            told = np.argsort(back)[: int(kept * len(back))]
-            cost = float(np.concatenate([apart[seen], back[told]]).mean())
-            a = np.concatenate([surface[near[seen], :2], surface[open_[told], :2]]) - about
-            b = np.concatenate([tops[seen, :2], tops[far[told], :2]]) - about
-            mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
-            a, b = a - mean_a, b - mean_b
-            fresh = math.atan2(
-                float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()), float((a * b).sum())
-            )
-            moved = mean_b - _rotated(mean_a, fresh)
-            step = float(np.linalg.norm(moved - shift)) + 0.03 * abs(fresh - turn)
-            shift, turn = moved, fresh
-            if step < 5e-5:
-                break
-        return cost, shift, turn
-
-
-@dataclass(frozen=True)
-class _Cells:
-    """What is seen around an object, from above.
-
-    Attributes:
-        tops: (n, 3) m, the highest point of each cell in which something stands.
-        seen: (N, N) whether a cell was seen at all, the table included.
-        origin_m: (2,) of the first cell's middle.
-        edge_m: of a cell.
-    """
-
-    tops: Array
-    seen: NDArray[np.bool_]
-    origin_m: Array
-    edge_m: float
-
-    @classmethod
-    def of(cls, cloud: Array, origin_m: Array, radius_m: float, config: WatchConfig) -> _Cells:
-        """From points (n, 3) m in a square."""
-        n = math.ceil(2 * radius_m / config.cell_m) + 1
-        index = np.rint((cloud[:, :2] - origin_m) / config.cell_m).astype(int)
-        top = np.full((n, n), -np.inf)
-        np.maximum.at(top, (index[:, 0], index[:, 1]), cloud[:, 2])
-        rows, columns = np.nonzero(top > config.lowest_m)
-        xy = origin_m + config.cell_m * np.column_stack([rows, columns])
-        tops = np.column_stack([xy, top[rows, columns]])
-        return cls(tops, np.isfinite(top), origin_m, config.cell_m)
-
-    def told(self, xy_m: Array) -> NDArray[np.bool_]:
-        """(n,) whether something was seen at (n, 2) m."""
-        index = np.rint((xy_m - self.origin_m) / self.edge_m).astype(int)
-        inside = ((index >= 0) & (index < len(self.seen))).all(axis=1)
-        out = np.zeros(len(xy_m), dtype=bool)
-        out[inside] = self.seen[index[inside, 0], index[inside, 1]]
-        return out
+        about, most = self._first.X_world_obj.position_m[:2], self.config.most_m
+        back = _rotated(there[:, :2], -turn) - _rotated(shifts, -turn)[:, None] + about
+        stands = np.minimum(np.abs(np.nan_to_num(_at(self._alone, back)) - there[:, 2]), most)
+        forth = _rotated(here[:, :2], turn) + shifts[:, None] + about
+        now = _at(seen, forth)
+        told = np.isfinite(now)
+        fits = np.where(told, np.minimum(np.abs(np.nan_to_num(now) - here[:, 2]), most), 0.0)
+        total = stands.sum(axis=1) + fits.sum(axis=1)
+        return np.asarray(total / (stands.shape[1] + told.sum(axis=1)))
 
 
 def surface_of(look: Look, obj: ObjectState, lowest_m: float) -> Array:
@@ -225,20 +235,34 @@ def surface_of(look: Look, obj: ObjectState, lowest_m: float) -> Array:
     return np.column_stack([xy[inside], heights])
 
 
+def _cells(grid: HeightMap, xy_m: Array) -> NDArray[np.intp]:
+    """(..., 2) rows and columns of places (..., 2) m."""
+    return np.rint((xy_m - grid.origin_m) / grid.resolution_m).astype(np.intp)
+
+
+def _middles(grid: HeightMap) -> Array:
+    """(H, W, 2) m: where a grid's cells are."""
+    index = np.moveaxis(np.indices(grid.height_m.shape), 0, -1)
+    return np.asarray(grid.origin_m + grid.resolution_m * index)
+
+
+def _at(grid: HeightMap, xy_m: Array) -> Array:
+    """(...) m: heights at places (..., 2) m; NaN where nothing was seen."""
+    cells = _cells(grid, xy_m)
+    shape = np.array(grid.height_m.shape)
+    inside = ((cells >= 0) & (cells < shape)).all(axis=-1)
+    rows, columns = np.moveaxis(np.clip(cells, 0, shape - 1), -1, 0)
+    return np.where(inside & grid.seen[rows, columns], grid.height_m[rows, columns], np.nan)
+
+
+def _heaps(standing: NDArray[np.bool_], least_n: int) -> NDArray[np.bool_]:
+    """Without the heaps of fewer than ``least_n`` cells."""
+    _, label, stats, _ = cv2.connectedComponentsWithStats(standing.astype(np.uint8), connectivity=8)
+    large = stats[:, cv2.CC_STAT_AREA] >= least_n
+    large[0] = False  # what does not stand
+    return np.asarray(large[label])
+
+
 def _rotated(points: Array, turn: float) -> Array:
     c, s = math.cos(turn), math.sin(turn)
     return points @ np.array([[c, s], [-s, c]])
-
-
-def _back(cloud: Array, about: Array, shift: Array, turn: float) -> Array:
-    """Points (n, 3) m moved to where they would have been at the look."""
-    out = cloud.copy()
-    out[:, :2] = _rotated(cloud[:, :2] - about - shift, -turn) + about
-    return out
-
-
-def _forth(surface: Array, about: Array, shift: Array, turn: float) -> Array:
-    """Points (n, 3) m of the look moved to where they are now."""
-    out = surface.copy()
-    out[:, :2] = _rotated(surface[:, :2] - about, turn) + about + shift
-    return out
