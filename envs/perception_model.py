@@ -22,7 +22,8 @@ class PerceptionModelConfig:
         dimension_m: of each edge's.
         jitter_m: what comes on top at each sight of a moving object, each way.
         jitter_deg: and of its turn.
-        missed: share of the sights that give nothing.
+        missed: how often a sight gives nothing after one that gave something,
+        missed_again: and after one that gave nothing: what hides an object stays for a while.
         period_s: from sight to sight.
         latency_s: from a sight to its state.
     """
@@ -30,9 +31,10 @@ class PerceptionModelConfig:
     position_m: float = bounded(0.004, 0.0, 0.1)
     yaw_deg: float = bounded(4.0, 0.0, 90.0)
     dimension_m: float = bounded(0.004, 0.0, 0.1)
-    jitter_m: float = bounded(0.002, 0.0, 0.1)
-    jitter_deg: float = bounded(2.0, 0.0, 90.0)
-    missed: float = bounded(0.4, 0.0, 1.0)
+    jitter_m: float = bounded(0.0015, 0.0, 0.1)
+    jitter_deg: float = bounded(2.4, 0.0, 90.0)
+    missed: float = bounded(0.07, 0.0, 1.0)
+    missed_again: float = bounded(0.8, 0.0, 1.0)
     period_s: float = bounded(0.2, 0.01, 10.0)
     latency_s: float = bounded(0.1, 0.0, 10.0)
 
@@ -63,12 +65,16 @@ class ModelledWatch:
     def begin(self, look: Look | None, obj: ObjectState, now_s: float) -> None:
         """Watch an object as it was seen."""
         self._truth.begin(look, obj, now_s)
+        self._hidden = False
 
     def read(self, now_s: float) -> ObjectState | None:
         """Its newest state, with this sight's errors."""
         c, rng = self.config, self._rng
         state = self._truth.read(now_s)
-        if state is None or rng.random() < c.missed:
+        if state is None:
+            return None
+        self._hidden = bool(rng.random() < (c.missed_again if self._hidden else c.missed))
+        if self._hidden:
             return None
         jitter = np.array([*rng.normal(0.0, c.jitter_m, 2), 0.0])
         turn = np.radians(rng.normal(0.0, c.jitter_deg))

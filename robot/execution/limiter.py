@@ -9,6 +9,9 @@ from robot.limits import JointLimits
 
 Array = NDArray[np.float64]
 
+_AT_END_RAD_S = 0.02
+"""A joint that may go no faster than this towards its limit stands at it."""
+
 
 class JointLimiter:
     """Keeps position, velocity and acceleration of all joints within limits at every tick.
@@ -110,6 +113,16 @@ class JointLimiter:
         norm = float(wanted.dot(wanted))
         share = float(qd.dot(wanted)) / norm if norm > 0.0 else 1.0
         return qd, min(max(share, 0.0), 1.0)
+
+    def at_end(self, q: Array, wanted: Array) -> NDArray[np.bool_]:
+        """(n,) which joints stand at a position limit and are wanted to go on.
+
+        Args:
+            q: (n,) rad, where the joints are.
+            wanted: (n,) rad/s.
+        """
+        room = np.where(wanted > 0, self.upper_rad - q, q - self.lower_rad)
+        return np.asarray((self.stoppable(room) < _AT_END_RAD_S) & (wanted != 0.0))
 
     def stoppable(self, room_rad: Array) -> Array:
         """(n,) rad/s: the highest speeds from which the joints still stop within ``room_rad``.

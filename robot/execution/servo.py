@@ -188,6 +188,8 @@ class CartesianServo:
         self._ldlt.solve(wanted).dot(J, qd_row)
         if self._clear_ticks <= 0:
             self._clear_ticks = self._limiter.clear_ticks(self._q, self._qd)
+            if self._clear_ticks <= 0:
+                self._without_stopped(J, wanted, qd_row)
         self._clear_ticks -= 1
         qd, share = self._limiter.limit(self._q, self._qd, qd_row, self._clear_ticks >= 0)
         if qd is not qd_row:
@@ -203,6 +205,23 @@ class CartesianServo:
                 self._turn = pin.exp3(np.array([v[3] * step, v[4] * step, v[5] * step]))
                 self._turn_of, self._turn_share = v, share
             self._R = np.dot(self._turn, self._R)
+
+    def _without_stopped(self, J: Array, wanted: Array, qd_row: Array) -> None:
+        """Let the other joints do what those at their limits cannot, but for turning the hand.
+
+        Else the whole arm would stop with the first joint, since what is wanted is scaled. The turn
+        about the approach is given up: without the joint that makes it, the arm would have to
+        contort itself.
+        """
+        stopped = self._limiter.at_end(self._q, qd_row)
+        if not stopped.any():
+            return
+        J[:, stopped] = 0.0
+        approach = self._tool_Rt[2]
+        J[3:] -= np.outer(approach, approach @ J[3:])
+        wanted[3:] -= approach * (approach @ wanted[3:])
+        self._ldlt.compute(J @ J.T + self._singular_damping)
+        self._ldlt.solve(wanted).dot(J, qd_row)
 
     def _wanted(self, v: list[float]) -> Array:
         """The twist (6,) to aim for: ``v`` and what takes back the reference pose's lead.

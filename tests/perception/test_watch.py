@@ -102,6 +102,41 @@ def test_another_shape_in_its_place_is_not_taken_for_it():
     assert seen_after(watch, cameras, (tall,)) is None
 
 
+def test_spots_of_noise_around_it_do_not_hide_it():
+    rng = np.random.default_rng(0)
+    watch, cameras, first = watching()
+    shift = (0.03, -0.02)
+    places = [(x, y) for x in (0.38, 0.55) for y in (-0.06, -0.02, 0.06, 0.10)]
+    spots = [Block(xy, (0.006, 0.006, rng.uniform(0.009, 0.014))) for xy in places]
+    state = seen_after(watch, cameras, (moved(BLOCK, shift), *spots))
+    way = (state.X_world_obj.position_m - first.X_world_obj.position_m)[:2]
+    np.testing.assert_allclose(way, shift, atol=0.003)
+
+
+def test_what_stood_beside_it_and_still_stands_is_not_taken_for_a_part_of_it():
+    beside = Block((0.45, 0.10), (0.05, 0.05, 0.045))
+    watch, cameras, first = watching((BLOCK, beside))
+    shift = (0.035, -0.02)
+    state = seen_after(watch, cameras, (moved(BLOCK, shift), beside))
+    way = (state.X_world_obj.position_m - first.X_world_obj.position_m)[:2]
+    np.testing.assert_allclose(way, shift, atol=0.003)
+
+
+def test_of_an_object_that_the_hand_hides_an_end_is_enough():
+    long = Block((0.45, 0.02), (0.14, 0.03, 0.04), yaw=0.4)
+    shift = (0.02, 0.03)
+    there = moved(long, shift)
+    end = np.add(there.xy, 0.05 * np.array([np.cos(0.4), np.sin(0.4)]))
+
+    def own(points):  # all but 4 cm of it
+        return np.hypot(*(points[:, :2] - end).T) > 0.03
+
+    watch, cameras, first = watching((long,), own)
+    state = seen_after(watch, cameras, (there,))
+    way = (state.X_world_obj.position_m - first.X_world_obj.position_m)[:2]
+    np.testing.assert_allclose(way, shift, atol=0.006)
+
+
 def test_one_camera_is_enough_and_none_tells_nothing():
     watch, cameras, first = watching()
     cameras[1].broken = True

@@ -52,13 +52,25 @@ def test_the_joints_are_those_of_the_pregrasp_within_limits(grip):
 @settings(max_examples=40)
 @given(workspace)
 @example(candidate(0.34375, 0.125, 0.01, -0.203125))  # the top of its lift takes a second start
-def test_the_hand_comes_the_way_round_that_turns_less(grip):
+def test_the_hand_comes_the_way_round_that_turns_less_if_it_can_still_turn_on(grip):
     chosen, q = reachable(LOOP, grip, HOME)
     other = turned(chosen)
     assert _same(chosen, grip) or _same(chosen, turned(grip))
     q_other = LOOP.kinematics.inverse(LOOP.pregrasp(other), HOME, tries=3)
     if q_other is not None:
-        assert np.abs(q - HOME).max() <= np.abs(q_other - HOME).max() + 1e-6
+        nearer = np.abs(q - HOME).max() <= np.abs(q_other - HOME).max() + 1e-6
+        assert nearer or _room(q_other) < 1.0 <= _room(q)
+        assert _room(q) >= 1.0  # one of the two always has it: half a turn is more than that
+
+
+def test_a_grip_at_the_end_of_the_last_joint_is_taken_the_other_way_round():
+    rooms = []
+    for yaw in np.linspace(-math.pi / 2, math.pi / 2, 19):
+        chosen, q = reachable(LOOP, candidate(0.5, 0.0, 0.05, float(yaw)), HOME)
+        near = LOOP.kinematics.inverse(LOOP.pregrasp(turned(chosen)), HOME, tries=3)
+        rooms.append((_room(q), _room(near), np.abs(q - HOME).max() > np.abs(near - HOME).max()))
+    assert any(longer and other < 1.0 for _, other, longer in rooms)
+    assert all(room >= 1.0 for room, _, _ in rooms)
 
 
 @settings(max_examples=20)
@@ -107,6 +119,11 @@ def _grasp_only(x: float) -> bool:
     pose = grip.X_world_grasp
     tool = Pose("world", LIMITS.tool_frame, pose.position_m, pose.quat_xyzw)
     return LOOP.kinematics.inverse(tool, HOME, tries=3) is not None
+
+
+def _room(q):
+    joints = LIMITS.joints
+    return min(q[-1] - joints.lower_rad[-1], joints.upper_rad[-1] - q[-1])
 
 
 def _same(a: GraspCandidate, b: GraspCandidate) -> bool:

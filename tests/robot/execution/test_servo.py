@@ -158,6 +158,19 @@ def test_pushing_a_joint_to_its_limit_stops_short_of_it():
     assert np.abs(qd[-1]).max() < 0.05
 
 
+@pytest.mark.parametrize("rate", [-1.2, 1.2])
+def test_a_joint_at_its_limit_does_not_stop_the_others(rate):
+    servo = servo_at(over_the_table())
+    for _ in range(8):  # until the last joint cannot turn the hand any further
+        servo.rollout(np.array([0, 0, 0, 0, 0, rate]), 120)
+    before = ARM.forward_matrix(servo.q_ref)
+    q, _ = servo.rollout(np.array([0.05, 0.05, 0.05, 0, 0, rate]), 240)
+    after = ARM.forward_matrix(q[-1])
+    assert np.all(after[:3, 3] - before[:3, 3] > 0.03)
+    assert tilt_rad(after[:3, :3]) < math.radians(3.0)
+    assert np.all(q >= LIMITS.joints.lower_rad) and np.all(q <= LIMITS.joints.upper_rad)
+
+
 def test_follow_goes_on_from_what_was_sent():
     servo = servo_at(over_the_table())
     servo.rollout(np.array([0.1, 0, 0, 0, 0, 0]), 60)
