@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from robot.planning.obstacles import Box
 from robot.types import GripperCommand, GripperState
@@ -21,8 +21,8 @@ class Signals:
         policy_stamp_s: when the policy whose motion is now played last acted; None while it has no
             motion to answer for.
         novelty: how unlike anything seen the policy's newest observation is; 1 is the threshold.
-        scene: boxes that the arm has to keep away from; a new tuple where it changes.
-        scene_version: counts the changes of ``scene``.
+        scene: boxes that the arm has to keep away from; see :meth:`see`.
+        on_scene: called with the boxes where they change.
         damage: what the newest check of the running bundle found, None where it was whole.
     """
 
@@ -31,9 +31,11 @@ class Signals:
     policy_stamp_s: float | None = None
     novelty: float | None = None
     scene: tuple[Box, ...] = ()
-    scene_version: int = 0
+    on_scene: list[Callable[[tuple[Box, ...]], None]] = field(default_factory=list)
     damage: str | None = None
 
     def see(self, boxes: Sequence[Box]) -> None:
-        """These boxes stand around the arm from now on."""
-        self.scene, self.scene_version = tuple(boxes), self.scene_version + 1
+        """These boxes stand around the arm from now on; between two ticks, in the loop's thread."""
+        self.scene = tuple(boxes)
+        for call in self.on_scene:
+            call(self.scene)
