@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from operator import ge, sub
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,12 @@ class TorqueMonitor:
     def __init__(self, limits: RobotLimits, config: SafetyConfig) -> None:
         c = config.force
         self._limit = limits.joints.torque_nm * c.torque_share
+        self._limits: list[float] = self._limit.tolist()
         self._ticks = max(1, round(c.torque_s / config.tick_s))
         window = max(1, round(c.torque_rate_s / config.tick_s))
         self._rate = limits.joints.torque_rate_nm_s
         self._swing = self._rate * window * config.tick_s
-        self._past: deque[Array] = deque(maxlen=window)
+        self._past: deque[list[float]] = deque(maxlen=window)
         self._full = 0
         self._wild = 0
 
@@ -40,15 +42,15 @@ class TorqueMonitor:
 
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
         """SCALE at a limit, HALT where it lasts."""
-        torque = state.joints.effort_nm
+        torque = state.joints.effort_nm.tolist()  # quicker than arrays, for so few numbers
         past = self._past
         oldest = past[0] if len(past) == past.maxlen else torque
         past.append(torque)
-        swing = float(np.abs(torque - oldest).max())
+        swing = max(map(abs, map(sub, torque, oldest)))
         self._wild = self._wild + 1 if swing > self._swing else 0
-        if np.count_nonzero(np.abs(torque) >= self._limit):
+        if any(map(ge, map(abs, torque), self._limits)):
             self._full += 1
-            j = int((np.abs(torque) / self._limit).argmax())
+            j = int((np.abs(state.joints.effort_nm) / self._limit).argmax())
             reason = f"joint {j + 1}: torque {torque[j]:.1f} N·m is at its limit"
             return halt(reason) if self._full >= self._ticks else slow(0.5, reason)
         self._full = 0

@@ -27,9 +27,9 @@ class TemperatureMonitor:
 
     def __init__(self, limits: RobotLimits, config: SafetyConfig) -> None:
         c = self._c = config.thermal
-        self._per_square = c.rise_c / limits.joints.torque_nm**2
-        self._speed = limits.joints.velocity_rad_s
-        self.celsius: Array = np.full(limits.joints.count, c.ambient_c)
+        self._per_square: list[float] = (c.rise_c / limits.joints.torque_nm**2).tolist()
+        #: Of each motor, after the model.
+        self.celsius = [c.ambient_c] * limits.joints.count
         self._last_s: float | None = None
         self._hottest = c.ambient_c
 
@@ -40,11 +40,15 @@ class TemperatureMonitor:
         # A clock that was set back, as at a new episode, lets no time pass.
         seconds = 0.0 if last is None else min(max(state.stamp_s - last, 0.0), 1.0)
         if seconds:
-            torque = state.joints.effort_nm
-            share = 1.0 - math.exp(-seconds / c.time_constant_s)
-            goal = c.ambient_c + self._per_square * torque * torque
-            self.celsius = self.celsius + share * (goal - self.celsius)
-        hottest = float(self.celsius.max())
+            share, ambient = 1.0 - math.exp(-seconds / c.time_constant_s), c.ambient_c
+            motors = zip(
+                self.celsius, self._per_square, state.joints.effort_nm.tolist(), strict=True
+            )
+            self.celsius = [
+                now + share * (ambient + per_square * torque * torque - now)
+                for now, per_square, torque in motors
+            ]
+        hottest = max(self.celsius)
         if state.motor_temperature_c is not None:
             reported = float(state.motor_temperature_c.max())
             if not math.isfinite(reported):
