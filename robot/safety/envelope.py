@@ -1,4 +1,4 @@
-"""Whether a batch of commands is within the joints' limits, told in one comparison."""
+"""Whether a command is within all of the joints' limits, told at once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ Array = NDArray[np.float64]
 class Envelope:
     """The limits of position, velocity and acceleration side by side, for numbers only.
 
-    Of positions only those count from which even full speed can be stopped. Nearly all batches are
-    within all of them. Asking one monitor after the other takes several times as long, so they are
-    asked only about a batch that is not: to name what is wrong with it.
+    Nearly all commands are within all of them. Asking one monitor after the other takes several
+    times as long, so they are asked only about a command that is not: to name what is wrong with
+    it. A batch is judged in one comparison, for which only those positions count from which even
+    full speed can be stopped. A single tick is judged joint by joint in plain numbers, which is
+    quicker than NumPy's calls for so few, and its jerk and its way to rest as the monitors do.
 
     Args:
         limits: of the arm.
         config: tolerances.
     """
+
+    #: The monitors that need not be asked about what the envelope holds,
+    BATCH = ("finite", "position", "velocity", "acceleration")
+    #: and where it is a single tick.
+    TICK = (*BATCH, "jerk")
 
     def __init__(self, limits: RobotLimits, config: SafetyConfig) -> None:
         c, joints = config, limits.joints
@@ -35,12 +42,26 @@ class Envelope:
         self._low = (joints.lower_rad + stop, -step, -change, -speed)
         self._high = (joints.upper_rad - stop, step, change, speed)
         self._blocks: dict[int, _Block] = {}
+        jerk = joints.jerk_rad_s3 * c.jerk_share * (1.0 + c.tolerance) * c.tick_s**3
+        if "jerk" in c.off:
+            jerk = np.full(self._n, np.inf)
+        rows = (self._low[0], self._high[0], step, change, jerk, speed)
+        self._joints: list[list[float]] = np.column_stack(rows).tolist()
+        ends = (
+            joints.lower_rad - c.position_tolerance_rad,
+            joints.upper_rad + c.position_tolerance_rad,
+            joints.velocity_rad_s,
+            0.5 / (joints.acceleration_rad_s2 * (1.0 + c.tolerance)),
+        )
+        self._ends: list[list[float]] = np.column_stack(ends).tolist()
 
     def holds(self, q: Array, qd: Array, sent: Sent) -> bool:
         """Whether (ticks, n) rad and rad/s are numbers within all limits, after what was sent."""
         if not sent.known or q.ndim != 2 or q.shape[1] != self._n or qd.shape != q.shape:
             return False
         ticks = len(q)
+        if ticks == 1:
+            return self._holds_tick(q[0].tolist(), qd[0].tolist(), sent)
         if ticks not in self._blocks:
             if not ticks:
                 return False
@@ -57,6 +78,36 @@ class Envelope:
         np.less_equal(b.rows, b.high, b.below)
         np.logical_and(b.within, b.below, b.within)
         return int(np.count_nonzero(b.within)) == b.within.size
+
+    def _holds_tick(self, q: list[float], qd: list[float], sent: Sent) -> bool:
+        dt = self._dt
+        before = sent.position_rad.tolist()
+        velocity, earlier = sent.velocity_rad_s.tolist(), sent.velocity_before_rad_s.tolist()
+        free = True
+        for p, p0, v, v0, rate, (low, high, step, change, jerk, speed) in zip(
+            q, before, velocity, earlier, qd, self._joints, strict=True
+        ):
+            moved = p - p0
+            changed = moved - v * dt
+            # A NaN is neither above nor below, so it must be asked for what is within.
+            if not (
+                -step <= moved <= step
+                and -change <= changed <= change
+                and -jerk <= changed - (v - v0) * dt <= jerk
+                and -speed <= rate <= speed
+            ):
+                return False
+            if not low <= p <= high:
+                free = False
+        return free or self._stops(q, before)
+
+    def _stops(self, q: list[float], before: list[float]) -> bool:
+        """Whether all joints, some near the end of their range, are within it and can stop."""
+        for p, p0, (low, high, most, per_speed) in zip(q, before, self._ends, strict=True):
+            speed = min(max((p - p0) / self._dt, -most), most)
+            if not (low <= p <= high and low <= p + speed * abs(speed) * per_speed <= high):
+                return False
+        return True
 
 
 class _Block:

@@ -34,22 +34,32 @@ class WorkspaceMonitor:
     source = "the cell's own file: configs/robot/<name>.yaml"
 
     def __init__(
-        self, limits: RobotLimits, kinematics: Kinematics, config: SafetyConfig, sent: Sent
+        self,
+        limits: RobotLimits,
+        kinematics: Kinematics,
+        config: SafetyConfig,
+        sent: Sent,
+        tick: Tick | None = None,
     ) -> None:
         self._low, self._high = limits.workspace_min_m.tolist(), limits.workspace_max_m.tolist()
         self._bound = np.concatenate((limits.workspace_max_m, -limits.workspace_min_m))
         self._kinematics, self._c, self._sent = kinematics, config, sent
+        self._tick = tick
+        self._last = b"", [0.0, 0.0, 0.0]
+        self._per_speed = 1.0 / (2.0 * config.workspace_deceleration_m_s2 * config.tick_s**2)
 
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
         """SCALE to what stops at the wall; HALT when far outside and going further."""
-        ticks = len(position_rad)
-        stride = -(-ticks // _WORKSPACE_POINTS)
-        rows = range(stride - 1, ticks, stride) if ticks % stride == 0 else range(ticks)
-        seconds = self._c.tick_s * (stride if ticks % stride == 0 else 1)
-        point = self._kinematics.tool_position
+        ticks, per_speed, point = len(position_rad), self._per_speed, self._point
         path = [point(self._sent.position_rad)]
-        path += [point(position_rad[k]) for k in rows]
-        per_speed = 1.0 / (2.0 * self._c.workspace_deceleration_m_s2 * seconds**2)
+        if ticks == 1:
+            path.append(point(position_rad[0]))
+        else:
+            stride = -(-ticks // _WORKSPACE_POINTS)
+            rows = range(stride - 1, ticks, stride) if ticks % stride == 0 else range(ticks)
+            path += [point(position_rad[k]) for k in rows]
+            seconds = self._c.tick_s * (stride if ticks % stride == 0 else 1)
+            per_speed = 1.0 / (2.0 * self._c.workspace_deceleration_m_s2 * seconds**2)
         (x_low, y_low, z_low), (x_high, y_high, z_high) = self._low, self._high
         for (x0, y0, z0), (x, y, z) in pairwise(path):
             dx, dy, dz = x - x0, y - y0, z - z0
@@ -63,6 +73,17 @@ class WorkspaceMonitor:
             ):
                 return self._judge(np.array(path), per_speed)
         return OK
+
+    def _point(self, q: Array) -> list[float]:
+        """Where the tool is, as the last call or others at this tick found it, if they did.
+
+        The newest command, where it was sent unchanged, is where the next tick begins.
+        """
+        joints = q.tobytes()
+        if joints != self._last[0]:
+            known = self._tick.tool_at(joints) if self._tick is not None else None
+            self._last = joints, known or self._kinematics.tool_position(q)
+        return self._last[1]
 
     def _judge(self, path: Array, per_speed: float) -> SafetyVerdict:
         # Both sides of each axis as one vector of six: x, y, z upwards and downwards.

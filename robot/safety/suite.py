@@ -60,7 +60,7 @@ MONITORS = (
 NAMES: tuple[str, ...] = tuple(kind.name for kind in MONITORS)
 BATCH = ("finite", "stale", "position", "velocity", "acceleration", "workspace")
 """What judges many ticks at once, from the commands alone: the monitors of training."""
-TURNS = {"distance": 0, "singularity": 1, "contact": 1, "temperature": 1}
+TURNS = {"distance": 0, "singularity": 1, "contact": 0, "temperature": 1}
 """Monitors that are asked at every other tick, half of them at even ones."""
 NEED_TICK = ("zones", "tool_speed", "singularity", "distance", "contact")
 
@@ -110,7 +110,7 @@ def make(
         "velocity": lambda: VelocityMonitor(limits, c, sent),
         "acceleration": lambda: AccelerationMonitor(limits, c, sent),
         "jerk": lambda: JerkMonitor(limits, c, sent),
-        "workspace": lambda: WorkspaceMonitor(limits, kinematics, c, sent),
+        "workspace": lambda: WorkspaceMonitor(limits, kinematics, c, sent, tick),
         "zones": lambda: ZoneMonitor(c, tick),
         "tool_speed": lambda: ToolSpeedMonitor(limits, c, tick),
         "singularity": lambda: SingularityMonitor(limits, c, tick, sent),

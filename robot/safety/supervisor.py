@@ -68,19 +68,21 @@ class Supervisor:
         #: The monitors that are on, by name.
         self.monitors = suite.make(limits, kinematics, c, self._sent, self._tick, self.signals)
         self._all: list[SafetyMonitor] = [*self.monitors.values(), *extra]
+        # The dear ones take turns at single ticks; in between, what they said last stands.
+        self._kept: dict[SafetyMonitor, SafetyVerdict] = {}
+        self._turn = 0
         first = self.monitors.get("finite")
         self._first = first if isinstance(first, FiniteMonitor) else None
         self._ticks = any(name in self.monitors for name in suite.NEED_TICK)
         self._envelope = Envelope(limits, c)
-        within = ("finite", "position", "velocity", "acceleration")
-        self._beyond_envelope = [
-            *(m for name, m in self.monitors.items() if name not in within),
-            *extra,
-        ]
-        # The dear ones take turns at single ticks; in between, what they said last stands.
-        self._turns = {self.monitors[n]: k for n, k in suite.TURNS.items() if n in self.monitors}
-        self._kept: dict[SafetyMonitor, SafetyVerdict] = {}
-        self._turn = 0
+        # Each with the turn at which it is not asked; first those beyond the finite one.
+        self._beyond_first, self._beyond_batch, self._beyond_tick = (
+            [
+                *((m, suite.TURNS.get(n)) for n, m in self.monitors.items() if n not in within),
+                *((monitor, None) for monitor in extra),
+            ]
+            for within in (("finite",), Envelope.BATCH, Envelope.TICK)
+        )
         self._speed = limits.joints.velocity_rad_s * (1.0 + c.tolerance)
         self._gripper = limits.gripper
         self._state: RobotState | None = None
@@ -276,38 +278,37 @@ class Supervisor:
         if state is None:
             return halt("stale input: no state was ever read")
         self._sent.forget_moved()
+        turn = self._turn = self._turn ^ 1
         monitor: object = self
         worst, first = OK, self._first
         try:
-            monitors = self._all
             if (first is None or first.sound(state)) and self._envelope.holds(q, qd, self._sent):
-                monitors = self._beyond_envelope
-            elif first is None:
-                worst = self._feed_forward(state, q, qd)
-            ticks = self._ticks
-            self._turn ^= 1
+                monitors = self._beyond_tick if len(q) == 1 else self._beyond_batch
+            else:
+                monitors = self._beyond_first
+                if first is not None:
+                    monitor = first
+                    worst = first.check(state, q, now_s)
+                if worst.level is VerdictLevel.OK:
+                    worst = self._feed_forward(state, q, qd)
+                if first is not None and worst.level is VerdictLevel.HALT:
+                    return worst  # the others could not reckon with such numbers
+            if self._ticks:
+                self._tick.begin(state, q)
             kept = self._kept
-            for monitor in monitors:
-                if ticks and monitor is not first:
-                    self._tick.begin(state, q)
-                    ticks = False
-                if monitor in kept and self._turn == self._turns[monitor]:
+            for monitor, its_turn in monitors:
+                if its_turn is None:
+                    verdict = monitor.check(state, q, now_s)
+                elif its_turn == turn and monitor in kept:
                     verdict = kept[monitor]
                 else:
-                    verdict = monitor.check(state, q, now_s)
-                    if monitor in self._turns:
-                        kept[monitor] = verdict
-                if verdict is OK and monitor is not first:
+                    verdict = kept[monitor] = monitor.check(state, q, now_s)
+                if verdict is OK:
                     continue
                 if not 0.0 <= verdict.scale <= 1.0:
                     return halt(f"monitor {type(monitor).__name__} gave scale {verdict.scale}")
                 if (verdict.level, -verdict.scale) > (worst.level, -worst.scale):
                     worst = verdict
-                if monitor is first:
-                    if worst.level is VerdictLevel.OK:
-                        worst = self._feed_forward(state, q, qd)
-                    if worst.level is VerdictLevel.HALT:
-                        return worst  # the others could not reckon with such numbers
         except Exception as error:  # whatever a monitor fails with, the arm must stop
             _log.exception("a safety monitor failed")
             return halt(f"monitor {type(monitor).__name__} failed: {error}")
@@ -351,8 +352,9 @@ class Supervisor:
 
     def _remember(self, q: Array) -> None:
         dt, sent = self.config.tick_s, self._sent
+        velocity = sent.velocity_to(q, dt)
         if len(q) == 1:
-            sent.advance(q[-1].copy(), (q[-1] - sent.position_rad) / dt)
+            sent.advance(q[-1].copy(), velocity)
             return
         two_before = q[-3] if len(q) > 2 else sent.position_rad
-        sent.advance(q[-1].copy(), (q[-1] - q[-2]) / dt, (q[-2] - two_before) / dt)
+        sent.advance(q[-1].copy(), velocity, (q[-2] - two_before) / dt)

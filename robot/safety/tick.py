@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import eigenpy
 import numpy as np
 import pinocchio as pin
@@ -16,6 +18,7 @@ from robot.types import RobotState
 Array = NDArray[np.float64]
 
 _WORLD_AXES = pin.LOCAL_WORLD_ALIGNED
+_VALUES_ONLY = eigenpy.DecompositionOptions.EigenvaluesOnly
 _DAMPING = 1e-4
 
 
@@ -33,18 +36,20 @@ class Tick:
         self, kinematics: Kinematics, sent: Sent, joints: JointLimits, config: SafetyConfig
     ) -> None:
         self.sent, self.tick_s = sent, config.tick_s
-        self._speed = joints.velocity_rad_s
-        self._per_speed = 0.5 / joints.acceleration_rad_s2
         # Braking begins as gently as the jerk limit has it.
-        self._easing_s = 0.5 * joints.acceleration_rad_s2 / joints.jerk_rad_s3 + self.tick_s
+        easing_s = 0.5 * joints.acceleration_rad_s2 / joints.jerk_rad_s3 + self.tick_s
+        per_speed = 0.5 / joints.acceleration_rad_s2
+        self._braking = (joints.velocity_rad_s.tolist(), per_speed.tolist(), easing_s.tolist())
         scale = np.array([1.0 / config.singular_length_m] * 3 + [1.0] * 3)
         self._square = np.outer(scale, scale)
         self._model = kinematics.model
         self._tool_id = kinematics.tool_id
         self._data = self._model.createData()
+        self._tool = self._data.oMf[self._tool_id]  # follows Pinocchio's own memory
         self._measured = self._model.createData()
         self._resting = self._model.createData()
         self._share = config.force.filter_share
+        self._feels = "contact" not in config.off
         self._n = len(sent.position_rad)
         self._solver = eigenpy.SelfAdjointEigenSolver(6)
         self._ldlt = eigenpy.LDLT(6)
@@ -53,30 +58,45 @@ class Tick:
 
     def forget(self) -> None:
         """The arm starts anew: no torque is felt yet."""
-        self.external_nm: Array = np.zeros(self._n)
+        self._external = [0.0] * self._n
         self._acceleration: Array = np.zeros(self._n)
         self._state: RobotState | None = None
+        self._joints = b""
         self._stop: Array | None = None
         self._wrench: tuple[float, float, Array] | None = None
 
     def begin(self, state: RobotState, position_rad: Array) -> None:
         """The tick's newest reading, and the joint targets (ticks, n) rad that are judged."""
         self.q: Array = position_rad[-1]
-        before = position_rad[-2] if len(position_rad) > 1 else self.sent.position_rad
         #: (n,) rad/s: how the last of the coming ticks moves the joints.
-        self.qd: Array = (self.q - before) / self.tick_s
+        self.qd: Array = self.sent.velocity_to(position_rad, self.tick_s)
         self.jacobian: Array = pin.computeFrameJacobian(
             self._model, self._data, self.q, self._tool_id, _WORLD_AXES
         )
-        placement = self._data.oMf[self._tool_id]
-        #: (3,) m, where the tool will be.
-        self.tool_m: Array = placement.translation
         #: (6,) m/s and rad/s, how the tool will move.
         self.tool_velocity: Array = self.jacobian.dot(self.qd)
         self._stop = None
         self._wrench = None
-        if state is not self._state:
+        self._joints = self.q.tobytes()
+        if self._feels and state is not self._state:
             self._feel(state)
+
+    def tool_at(self, joints: bytes) -> list[float] | None:
+        """x, y, z of the tool, m, where the judged targets are these joints; None where not."""
+        return self._tool.translation.tolist() if joints == self._joints else None
+
+    @property
+    def tool_m(self) -> Array:
+        """(3,) m, where the tool will be."""
+        return np.asarray(self._tool.translation)
+
+    @property
+    def external_nm(self) -> Array:
+        """(n,) N·m: smoothed, what the readings' torques hold beside the arm's own motion.
+
+        It is reckoned for ``contact`` alone: zeros where that is off.
+        """
+        return np.array(self._external)
 
     def _feel(self, state: RobotState) -> None:
         """Take in the torques of a new reading: what the arm's own motion does not explain."""
@@ -88,17 +108,23 @@ class Tick:
             self.sent.velocity_rad_s - self.sent.velocity_before_rad_s
         ) / self.tick_s
         own = pin.rnea(self._model, self._measured, joints.position_rad, joints.velocity_rad_s, a)
-        self.external_nm = self.external_nm + self._share * (
-            joints.effort_nm - own - self.external_nm
-        )
+        share, felt = self._share, joints.effort_nm.tolist()
+        self._external = [
+            before + share * (torque - explained - before)
+            for before, torque, explained in zip(self._external, felt, own.tolist(), strict=True)
+        ]
 
     @property
     def stop_rad(self) -> Array:
         """(n,) rad: where the joints would come to rest if they braked now."""
         if self._stop is None:
-            # No faster than a joint may: what is, is another monitor's business.
-            qd = np.minimum(np.maximum(self.qd, -self._speed), self._speed)
-            self._stop = self.q + qd * (np.abs(qd) * self._per_speed + self._easing_s)
+            joints = zip(self.q.tolist(), self.qd.tolist(), *self._braking, strict=True)
+            stop = []
+            for q, qd, most, per_speed, easing_s in joints:
+                # No faster than a joint may: what is, is another monitor's business.
+                speed = qd if -most <= qd <= most else math.copysign(most, qd)
+                stop.append(q + speed * (abs(speed) * per_speed + easing_s))
+            self._stop = np.array(stop)
         return self._stop
 
     def condition(self, q: Array) -> float:
@@ -109,9 +135,8 @@ class Tick:
         IJRR 1992).
         """
         J = pin.computeFrameJacobian(self._model, self._resting, q, self._tool_id, _WORLD_AXES)
-        self._solver.compute(J.dot(J.T) * self._square)
-        values = self._solver.eigenvalues()
-        low, high = float(values[0]), float(values[-1])
+        self._solver.compute(J.dot(J.T) * self._square, _VALUES_ONLY)
+        low, *_, high = self._solver.eigenvalues().tolist()
         return (high / low) ** 0.5 if low > 1e-12 else 1e6
 
     @property
