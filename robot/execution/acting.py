@@ -76,6 +76,9 @@ class Acting:
         watch: sees the object anew meanwhile; without one the look has to do.
         squeeze: press harder when what is held begins to slip.
         patience_ticks: without an action for so long the arm stops (24 ticks are 0.1 s).
+        unsure_n: while the hand descends, so many observations in a row unlike any before (10 are
+            0.5 s) end the part, so that the object is looked at anew. The part that follows goes
+            on at the speed that is left: looking for ever would pick nothing.
     """
 
     def __init__(
@@ -85,13 +88,16 @@ class Acting:
         watch: Watch | None = None,
         squeeze: bool = False,
         patience_ticks: int = 24,
+        unsure_n: int = 10,
     ) -> None:
         self.player = player
         self.policy = policy
         self.watch = watch
         self.squeeze = squeeze
         self.patience_ticks = patience_ticks
+        self.unsure_n = unsure_n
         self.states = PartStates()
+        self._strange_n, self._looked_again = 0, False
 
     def act(self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None) -> Acted:
         """The whole part, at the player's pace."""
@@ -120,7 +126,10 @@ class Acting:
             trouble = self.states.update(loop, now)
             if outcome is Outcome.RUNNING and trouble is not None:
                 outcome = Outcome.TIMEOUT
+            if outcome is Outcome.RUNNING and self._unsure():
+                outcome = Outcome.UNSURE
             if outcome is not Outcome.RUNNING:
+                self._looked_again = outcome is Outcome.UNSURE
                 yield from self._braking()
                 target = loop.target
                 return Acted(outcome, target.candidate, target.obj, trouble)
@@ -149,8 +158,15 @@ class Acting:
         player.loop.begin(candidate, obj, player.q_sent, opening_m, now, heights)
         self.states.begin(now)
         self.policy.reset()
+        self._strange_n = 0
         if self.watch is not None and obj is not None:
             self.watch.begin(look, obj, now)
+
+    def _unsure(self) -> bool:
+        """Whether another look is worth more than going on; not once the fingers close."""
+        strange = self.player.supervisor.wants_look and not self.player.loop.closing
+        self._strange_n = self._strange_n + 1 if strange else 0
+        return self._strange_n >= self.unsure_n and not self._looked_again
 
     def _or_stop(self, call: Callable[..., T], *args: NDArray[np.float32]) -> T:
         try:

@@ -36,6 +36,7 @@ def why_failed(
     what = {
         Outcome.MISSED.value: "lifted, but the fingers held nothing at the top",
         Outcome.STRAYED.value: "the hand left the way to the grasp",
+        Outcome.UNSURE.value: "the policy saw what was unlike anything before",
         Outcome.TIMEOUT.value: (
             f"not lifted within {timeout_s:g} s (fingers open {grip.opening_m:.3f} m, pressing "
             f"{grip.force_n:.0f} N): too heavy, or something is in the way"

@@ -1,7 +1,8 @@
-"""A second look from near, where the first one shows objects but no place to grip them."""
+"""A second look, where the first one did not do."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from robot.errors import PlanningError, SensorError
@@ -37,8 +38,24 @@ def look_closer(picker: Picker, look: Look) -> Look | None:
     q = picker.loop.kinematics.inverse(pose, picker.player.q_sent)
     if q is None:
         return None
+    return _look_from(picker, lambda: picker.travel(q, look))
+
+
+def look_again(picker: Picker) -> Look | None:
+    """Goes home with the hand open and looks again.
+
+    Returns:
+        The second look, or None where there is no way home or nothing to see.
+
+    Raises:
+        MotionTrouble: the arm was held back on its way.
+    """
+    return _look_from(picker, picker.home)
+
+
+def _look_from(picker: Picker, go: Callable[[], None]) -> Look | None:
     try:
-        picker.travel(q, look)
+        go()
         return picker.look()
     except PathBlocked:  # by something known: no way there
         return None

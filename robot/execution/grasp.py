@@ -63,13 +63,17 @@ class GraspLoopConfig:
 
 
 class Outcome(Enum):
-    """How the policy's part stands, judged by the robot's own readings."""
+    """How the policy's part stands, judged by the robot's own readings.
+
+    ``UNSURE`` is no failure: what the policy sees is unlike anything before, and worth a look.
+    """
 
     RUNNING = "running"
     HELD = "held"
     MISSED = "missed"
     STRAYED = "strayed"
     TIMEOUT = "timeout"
+    UNSURE = "unsure"
 
 
 class GraspLoop:

@@ -40,6 +40,7 @@ _TROUBLE = {
     Outcome.MISSED.value: Trouble.EMPTY_HAND,
     Outcome.STRAYED.value: Trouble.EMPTY_HAND,
     Outcome.TIMEOUT.value: Trouble.TOO_LONG,
+    Outcome.UNSURE.value: Trouble.UNSURE,
     "no_path": Trouble.BLOCKED_PATH,
     "no_candidate": Trouble.NOTHING_SEEN,
 }

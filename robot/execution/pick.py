@@ -20,8 +20,8 @@ from configs.load import bounded
 from robot.errors import PlanningError
 from robot.execution.arm import Arm, Hand
 from robot.execution.attempt import GraspAttempt, why_failed
-from robot.execution.closer import look_closer
-from robot.execution.grasp import GraspLoop
+from robot.execution.closer import look_again, look_closer
+from robot.execution.grasp import GraspLoop, Outcome
 from robot.execution.states import MotionTrouble, PathBlocked, Trouble
 from robot.interface import GraspScorer, Perception
 from robot.limits import RobotLimits
@@ -132,12 +132,17 @@ class Picker:
         return look
 
     def grasp(self, look: Look) -> GraspAttempt:
-        """Grasp the best that can be reached; where there is no place to grip, look from near."""
+        """Grasp the best that can be reached; look again where the first look did not do.
+
+        From near where there is no place to grip, from home where the policy was unsure.
+        """
         attempt = self._grasp(look)
         if attempt.outcome == "no_candidate" and (nearer := look_closer(self, look)) is not None:
             attempt = replace(self._grasp(nearer), started_s=attempt.started_s)
             if attempt.candidate is None:
                 self.travel(self.limits.home_rad, nearer)
+        elif attempt.outcome == Outcome.UNSURE.value and (anew := look_again(self)) is not None:
+            attempt = replace(self._grasp(anew), started_s=attempt.started_s)
         return attempt
 
     def travel(self, q: Array, look: Look | None) -> None:
@@ -215,7 +220,8 @@ class Picker:
             if not attempt.held:
                 grip, limit_s = self.player.state.gripper, self.loop.config.timeout_s
                 attempt.reasons = [why_failed(attempt.outcome, chosen, grip, limit_s)]
-                self._remember(chosen)
+                if acted.outcome is not Outcome.UNSURE:  # nothing is wrong with the grip
+                    self._remember(chosen)
             return attempt
         if self.log is not None:
             self.log.plan(candidates, None)

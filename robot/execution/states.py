@@ -34,6 +34,7 @@ class Trouble(Enum):
     BLOCKED_PATH = "blocked path"
     TOO_LONG = "too long"
     NOTHING_SEEN = "nothing seen"
+    UNSURE = "unsure policy"
 
 
 class MotionTrouble(PlanningError):
@@ -67,6 +68,7 @@ RECOVERIES = {
     Trouble.BLOCKED_PATH: "stop, back along the way that was free, look again, plan anew",
     Trouble.TOO_LONG: "open, rise, look again",
     Trouble.NOTHING_SEEN: "wait for the next images, look again",
+    Trouble.UNSURE: "open, rise, look again",
 }
 
 

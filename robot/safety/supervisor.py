@@ -109,7 +109,7 @@ class Supervisor:
     @property
     def wants_look(self) -> bool:
         """Whether the policy sees what is unlike anything before, so that a look is worth it."""
-        novelty = self.signals.novelty
+        novelty = self.signals.novelty if "novelty" in self.monitors else None
         return novelty is not None and not novelty <= self.config.novelty_most
 
     @property

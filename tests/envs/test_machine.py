@@ -207,3 +207,52 @@ def test_every_trouble_has_a_recovery_and_every_time_a_state():
     assert set(RECOVERIES) == set(Trouble)
     names = {f"{state.value.replace(' ', '_')}_s" for state in PickState}
     assert {field.name for field in fields(StateTimes)} <= names
+
+
+def strange_in(station: Station, monkeypatch: pytest.MonkeyPatch, parts: int) -> list[str]:
+    """What the policy sees is unlike anything before in its first ``parts``; the phases so far."""
+    signals, phases = station.player.supervisor.signals, [""]
+
+    def happen() -> None:
+        if station.player.phase != phases[-1]:
+            phases.append(station.player.phase)
+        strange = phases[-1] == "grasp" and phases.count("grasp") <= parts
+        signals.novelty = 2.0 if strange else None
+
+    station.world.before_tick = happen
+    monkeypatch.setattr(signals, "novelty", None)
+    return phases
+
+
+def test_an_unsure_policy_gets_another_look_and_then_picks(station, machine, monkeypatch):
+    phases, looks = strange_in(station, monkeypatch, 1), []
+    look = station.picker.look
+    monkeypatch.setattr(station.picker, "look", lambda: looks.append(phases[-1]) or look())
+    result = machine.pick()
+    assert result.success and not troubles(machine)
+    assert phases.count("grasp") == 2
+    assert looks == ["", "home"]
+
+
+def test_a_policy_that_stays_unsure_goes_on_slowly_after_one_look(station, machine, monkeypatch):
+    phases = strange_in(station, monkeypatch, 99)
+    attempt = station.picker.grasp(station.picker.look())
+    assert attempt.held
+    assert phases.count("grasp") == 2
+
+
+def test_what_is_strange_for_a_moment_or_judged_by_nobody_changes_nothing(
+    station, machine, monkeypatch
+):
+    acting, supervisor = station.acting, station.player.supervisor
+    monkeypatch.setattr(supervisor.signals, "novelty", 2.0)
+    assert supervisor.wants_look
+    monkeypatch.setattr(acting, "_strange_n", 0)
+    for _ in range(acting.unsure_n - 1):
+        assert not acting._unsure()
+    supervisor.signals.novelty = 1.0
+    assert not acting._unsure()
+    supervisor.signals.novelty = 2.0
+    assert not acting._unsure()
+    monkeypatch.delitem(supervisor.monitors, "novelty")
+    assert not supervisor.wants_look
