@@ -146,7 +146,9 @@ def plot(points: Sequence[Point], chosen: str) -> str:
             corners.append(f"{x(p):.1f},{y(p.success):.1f}")
     out.append(f'<polyline points="{" ".join(corners)}" fill="none" stroke="#555" '
                'stroke-dasharray="4 3"/>')  # fmt: skip
+    labels: list[tuple[float, float]] = []
     for p in points:
+        label = _free(x(p) + 9, y(p.success) - 5, labels)
         share = (math.log(p.p50_us) - min(slow)) / span
         colour = f"hsl({210 - 190 * share:.0f} 70% 42%)"
         ring = ' stroke="#000" stroke-width="2.5"' if p.name == chosen else ""
@@ -156,7 +158,7 @@ def plot(points: Sequence[Point], chosen: str) -> str:
             f'<circle cx="{x(p):.1f}" cy="{y(p.success):.1f}" r="{6 if p.name in names else 4}" '
             f'fill="{colour}"{ring}><title>{escape(p.name)}: {escape(p.about)}; '
             f"{p.p50_us:.1f} µs</title></circle>"
-            f'<text x="{x(p) + 9:.1f}" y="{y(p.success) - 5:.1f}">{escape(p.name)}</text>'
+            f'<text x="{label[0]:.1f}" y="{label[1]:.1f}">{escape(p.name)}</text>'
         )
     out.append(
         f'<text x="{_WIDTH / 2:g}" y="{_HEIGHT - 8:g}" text-anchor="middle">size of the '
@@ -164,3 +166,11 @@ def plot(points: Sequence[Point], chosen: str) -> str:
         f"{max(p.p50_us for p in points):.1f} µs; bars: 95 % interval; ring: chosen</text></svg>"
     )
     return "\n".join(out) + "\n"
+
+
+def _free(x: float, y: float, taken: list[tuple[float, float]]) -> tuple[float, float]:
+    """Where a label fits: at (x, y) px, or below what is written there; it is then taken."""
+    while any(abs(x - other[0]) < 95.0 and abs(y - other[1]) < 11.0 for other in taken):
+        y += 11.0
+    taken.append((x, y))
+    return x, y

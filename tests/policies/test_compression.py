@@ -306,10 +306,15 @@ def test_the_choice_follows_its_rule() -> None:
     text = markdown(points, "int8", 0.02)
     assert "| int8 **chosen** | 97.0 %" in text and "at most 2.0% below" in text
     picture = plot(points, "int8")
+    names = {p.name for p in points}
     import xml.etree.ElementTree as ElementTree
 
     root = ElementTree.fromstring(picture)
     assert len(root.findall(".//{http://www.w3.org/2000/svg}circle")) == len(points)
+    crowd = ElementTree.fromstring(plot([*points, *points, *points], "int8"))
+    labels = [t for t in crowd.iter("{http://www.w3.org/2000/svg}text") if t.text in names]
+    places = {(t.get("x"), t.get("y")) for t in labels}
+    assert len(places) == len(labels) == 3 * len(points)  # none is written over another
 
 
 def test_compress_writes_a_bundle_that_verifies(
