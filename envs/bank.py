@@ -154,7 +154,7 @@ def _around(look: Look, candidates: Sequence[GraspCandidate]) -> HeightMap:
         return HeightMap(grid.origin_m, grid.resolution_m, _flat(), _flat() == 0, 0.0)
     at = np.array([c.X_world_grasp.position_m[:2] for c in candidates])
     ends = np.array([at.min(axis=0) - _AROUND_M, at.max(axis=0) + _AROUND_M])
-    cells = np.rint((ends - grid.origin_m) / grid.resolution_m).astype(int)
+    cells = grid.cells_at(ends)
     (x0, y0), (x1, y1) = np.clip(cells, 0, np.array(grid.height_m.shape) - 1)
     # Half precision is a tenth of a millimetre at a hand's height, and half the file.
     heights = grid.height_m[x0 : x1 + 1, y0 : y1 + 1].astype(np.float16).astype(np.float32)

@@ -26,11 +26,11 @@ from robot.types import HeightMap, Look, ObjectState
 Array = NDArray[np.float64]
 
 _LEVELS = (
-    # step m, turn deg, steps each way, places kept
-    (0.010, 15.0, 6, 4),
-    (0.004, 5.0, 2, 3),
-    (0.0015, 2.0, 2, 2),
-    (0.0005, 0.7, 2, 1),
+    # step m, steps each way; turn deg, turns each way; places kept
+    (0.010, 6, 15.0, 3, 4),
+    (0.004, 2, 5.0, 2, 3),
+    (0.0015, 2, 2.0, 2, 2),
+    (0.0005, 2, 0.7, 2, 1),
 )
 """How the place is searched: over all that is near, then finer and finer around the best."""
 
@@ -94,7 +94,7 @@ class CameraWatch:
         self._first = obj
         self._surface = surface_of(look, obj, self.config.lowest_m)
         own = np.zeros(look.height_map.height_m.shape, dtype=bool)
-        own[tuple(_cells(look.height_map, self._surface[:, :2]).T)] = True
+        own[tuple(look.height_map.cells_at(self._surface[:, :2]).T)] = True
         heights = look.height_map.height_m
         #: The object alone on the table, and everything but it.
         self._alone = replace(look.height_map, height_m=np.where(own, heights, np.float32(0.0)))
@@ -183,10 +183,10 @@ class CameraWatch:
         few = self.config.compared_n
         some = there[:: 1 + len(there) // few], here[:: 1 + len(here) // few]
         places = [(0.0, self._shift, self._turn)]
-        for step_m, turn_deg, n, kept in _LEVELS:
-            ways = step_m * np.arange(-n, n + 1)
+        for step_m, steps_n, turn_deg, turns_n, kept in _LEVELS:
+            ways = step_m * np.arange(-steps_n, steps_n + 1)
             shifts = np.stack(np.meshgrid(ways, ways), axis=-1).reshape(-1, 2)
-            turns = np.radians(turn_deg) * np.arange(-min(n, 3), min(n, 3) + 1)
+            turns = np.radians(turn_deg) * np.arange(-turns_n, turns_n + 1)
             found = []
             for _, shift, turn in places:
                 for way in turns:
@@ -235,11 +235,6 @@ def surface_of(look: Look, obj: ObjectState, lowest_m: float) -> Array:
     return np.column_stack([xy[inside], heights])
 
 
-def _cells(grid: HeightMap, xy_m: Array) -> NDArray[np.intp]:
-    """(..., 2) rows and columns of places (..., 2) m."""
-    return np.rint((xy_m - grid.origin_m) / grid.resolution_m).astype(np.intp)
-
-
 def _middles(grid: HeightMap) -> Array:
     """(H, W, 2) m: where a grid's cells are."""
     index = np.moveaxis(np.indices(grid.height_m.shape), 0, -1)
@@ -248,7 +243,7 @@ def _middles(grid: HeightMap) -> Array:
 
 def _at(grid: HeightMap, xy_m: Array) -> Array:
     """(...) m: heights at places (..., 2) m; NaN where nothing was seen."""
-    cells = _cells(grid, xy_m)
+    cells = grid.cells_at(xy_m)
     shape = np.array(grid.height_m.shape)
     inside = ((cells >= 0) & (cells < shape)).all(axis=-1)
     rows, columns = np.moveaxis(np.clip(cells, 0, shape - 1), -1, 0)

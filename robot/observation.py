@@ -143,7 +143,7 @@ def patch(heights: HeightMap, candidate: GraspCandidate) -> NDArray[np.float32]:
     x, y = (PATCH_STEP_M * (np.arange(n) - (n - 1) / 2) for n in PATCH_SHAPE)
     turn = pose.rotation[:2, :2]
     xy = pose.position_m[:2] + x[:, None, None] * turn[:, 0] + y[None, :, None] * turn[:, 1]
-    cells = np.rint((xy - heights.origin_m) / heights.resolution_m).astype(int)
+    cells = heights.cells_at(xy)
     n_x, n_y = heights.height_m.shape
     inside = (cells >= 0).all(axis=-1) & (cells[..., 0] < n_x) & (cells[..., 1] < n_y)
     i, j = np.where(inside[..., None], cells, 0).transpose(2, 0, 1)

@@ -308,6 +308,11 @@ class HeightMap:
         if not np.isfinite(self.height_m).all():
             raise SteadyhandError("HeightMap.height_m: holds NaN or infinity")
 
+    def cells_at(self, xy_m: Array) -> NDArray[np.int_]:
+        """(..., 2) rows and columns of places (..., 2) m; the grid may end before them."""
+        cells: NDArray[np.int_] = np.rint((xy_m - self.origin_m) / self.resolution_m).astype(int)
+        return cells
+
 
 @dataclass(frozen=True, slots=True)
 class Detection:

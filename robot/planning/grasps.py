@@ -75,7 +75,7 @@ class GraspPlanner:
         around = np.arange(-reach, reach + 1, every)
         cells = np.stack(np.meshgrid(around, around, indexing="ij"), axis=-1).reshape(-1, 2)
         cells = cells[np.hypot(cells[:, 0], cells[:, 1]) * grid.resolution_m <= c.near_m]
-        cells += np.rint((here.position_m[:2] - grid.origin_m) / grid.resolution_m).astype(int)
+        cells += grid.cells_at(here.position_m[:2])
         cells = cells[((cells >= 0) & (cells < grid.height_m.shape)).all(axis=1)]
         cells = cells[grid.height_m[cells[:, 0], cells[:, 1]] > c.min_height_m]
         if not len(cells):
@@ -135,7 +135,7 @@ def _owners(look: Look, xy: Array) -> tuple[NDArray[np.int64], Array]:
     grid = look.height_map
     mask = (grid.height_m > 0.004).astype(np.uint8)
     count, labels = cv2.connectedComponents(mask)
-    cell = np.rint((xy - grid.origin_m) / grid.resolution_m).astype(int)
+    cell = grid.cells_at(xy)
     cell = np.clip(cell, 0, np.array(labels.shape) - 1)
     label = labels[cell[:, 0], cell[:, 1]]
     middle = np.array(xy)

@@ -296,7 +296,9 @@ def test_close_to_a_candidate_that_is_off_a_better_one_is_found(box, off_m, turn
     assert abs(yaw_between(wrong.rotation, found.rotation)) <= math.radians(c.near_deg) + 1e-6
     assert abs(local(box, found.position_m[:2])[1]) < 0.006  # centred between the fingers
     better = GraspCandidate(found, box[4], 0.08, 1.0, 0, 2.5)
-    assert misalignment_deg(better, box[2] + math.pi / 2) < 18.0  # it weighs turning against fit
+    # It weighs turning against fit: what is off by more may stay so, but is never made worse.
+    off_deg = misalignment_deg(better, box[2] + math.pi / 2)
+    assert off_deg < 15.0 or off_deg <= min(abs(turn_deg) + 0.1, 18.0)
     tips = found.position_m[2] - GRIPPER.fingertip_beyond_tool_m
     assert 0.0 < tips < box[5]
 
