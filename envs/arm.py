@@ -157,20 +157,21 @@ class SimArm:
         )
         position, velocity, _, torque = zip(*states, strict=True)
         q, qd, effort = np.array((position[:n], velocity[:n], torque[:n]))
-        opening = self._map.opening(position[n], position[n + 1])
-        return q, qd, effort, opening, self._map.force(torque[n], torque[n + 1], opening)
+        fingers = (position[n], position[n + 1], torque[n], torque[n + 1])
+        return q, qd, effort, *self._map.reading(*fingers)
 
     def read_fingers(self) -> tuple[float, float]:
         """(opening m, mean finger force N); cheaper than reading everything."""
         left, right = pybullet.getJointStates(self._arm, self._fingers, self._client)
-        opening = self._map.opening(left[0], right[0])
-        return opening, max(0.0, self._map.force(left[3], right[3], opening))
+        opening, pressing = self._map.reading(left[0], right[0], left[3], right[3])
+        return opening, (pressing if pressing > 0.0 else 0.0)
 
     def send_arrays(
         self, q: list[float], qd: list[float], opening_m: float, force_n: float
     ) -> tuple[list[float], list[float]]:
         """Queue one tick's command and apply the one that is due; returns that one's joints."""
-        force_n = min(force_n, self.force_limit_n)
+        if force_n > self.force_limit_n:
+            force_n = self.force_limit_n
         self.world.watchdog.put_off(self.world.ticks + WATCHDOG_TICKS, self.stop)
         due = q, qd, opening_m, force_n
         if self.latency_ticks:
@@ -234,7 +235,8 @@ class SimArm:
             positionGains=self._gains,
             physicsClientId=self._client,
         )
-        self.press(opening_m, force_n)
+        if self._fingers_told != (opening_m, force_n):
+            self.press(opening_m, force_n)
 
     def _joints(self) -> dict[str, int]:
         """Bullet's index of each joint by name."""

@@ -34,6 +34,11 @@ class FingerMap:
         self._closed = [f.closed for f in fingers]
         self._slope = [(f.open - f.closed) / self.max_opening_m for f in fingers]
         self.closing = [float(np.sign(f.closed - f.open)) for f in fingers]
+        # What is read at every tick of fingers that move in proportion.
+        a, b = (0.5 / slope for slope in self._slope[:2])
+        self._opening = a, b, -(a * self._closed[0] + b * self._closed[1])
+        lever = 2.0 * abs(self._slope[0])
+        self._force = 0.5 * lever * self.closing[0], 0.5 * lever * self.closing[1]
         #: (shares of the way to open, openings m); None where the two are in proportion.
         self._table = _table(limits)
 
@@ -52,6 +57,18 @@ class FingerMap:
             share, openings = self._table
             opening = float(np.interp(opening / self.max_opening_m, share, openings))
         return max(0.0, opening)
+
+    def reading(
+        self, first: float, second: float, first_torque: float, second_torque: float
+    ) -> tuple[float, float]:
+        """The opening (m) and the force (N), as the two methods around this one tell them."""
+        if self._table is not None:
+            opening = self.opening(first, second)
+            return opening, self.force(first_torque, second_torque, opening)
+        a, b, c = self._opening
+        opening = a * first + b * second + c
+        d, e = self._force
+        return (opening if opening > 0.0 else 0.0), d * first_torque + e * second_torque
 
     def lever(self, opening_m: float) -> float:
         """How far a joint moves, rad or m, for each metre that its tip moves."""

@@ -62,10 +62,18 @@ def to_twist(
         raise SteadyhandError(f"action: expected {len(ACTION)} numbers {ACTION}, got {a.shape}")
     # In this order NaN passes through; five numbers are clipped sooner one by one than as an array.
     x, y, z, yaw, opening = [min(max(value, -1.0), 1.0) for value in a.tolist()]
-    metre, twist = scale.linear_m_s, np.empty(6)
-    twist[:3] = R_world_grasp.dot(np.array([x * metre, y * metre, z * metre]))
-    twist[3:] = R_world_grasp[:, 2] * (yaw * scale.yaw_rad_s)
-    return twist, 0.5 * (opening + 1.0) * scale.opening_m
+    metre, turn = scale.linear_m_s, yaw * scale.yaw_rad_s
+    x, y, z = x * metre, y * metre, z * metre
+    (r00, r01, r02), (r10, r11, r12), (r20, r21, r22) = R_world_grasp.tolist()
+    twist = (
+        r00 * x + r01 * y + r02 * z,
+        r10 * x + r11 * y + r12 * z,
+        r20 * x + r21 * y + r22 * z,
+        r02 * turn,
+        r12 * turn,
+        r22 * turn,
+    )
+    return np.array(twist), 0.5 * (opening + 1.0) * scale.opening_m
 
 
 def from_twist(

@@ -38,37 +38,35 @@ class JointLimiter:
         self._speed = joints.velocity_rad_s * velocity_share
         self._accel = joints.acceleration_rad_s2 * acceleration_share
         self._step = self._accel * tick_s
-        # Within this in norm, each joint is within its own.
-        self._free_step = float(self._step.min()) ** 2
-        # For the fast way out: the change of a tick, the speed, and the positions from which even
-        # full speed can be stopped.
+        # Within this half width of the middle even full speed can be stopped.
         stop = self._speed * tick_s + self._speed**2 / (2.0 * self._accel)
-        self._free = list(
-            zip(
-                self._step.tolist(),
-                self._speed.tolist(),
-                (self.lower_rad + stop).tolist(),
-                (self.upper_rad - stop).tolist(),
-                strict=True,
-            )
-        )
-        self._stop = stop
+        self._middle = 0.5 * (self.lower_rad + self.upper_rad)
+        self._free_half = 0.5 * (self.upper_rad - self.lower_rad) - stop
+        self._blocks: dict[int, tuple[Array, Array]] = {}
 
-    def clear_ticks(self, q: Array, qd: Array) -> int:
-        """For how many ticks neither a position nor a speed limit can bind, whatever is wanted.
+    def free(self, q: Array, qd_last: Array, qd: Array) -> bool:
+        """Whether no limit can bind in the coming ticks; true only well within position limits.
 
         Args:
             q: (n,) rad, where the joints are.
-            qd: (n,) rad/s, as :meth:`limit` gave it.
+            qd_last: (n,) rad/s of the last tick.
+            qd: (ticks, n) rad/s, the coming velocities.
         """
-        room = np.minimum(self.upper_rad - q, q - self.lower_rad) - self._stop
-        position = (room / (self._speed * self._dt)).min()
-        speed = ((self._speed - np.abs(qd)) / self._step).min()
-        return max(0, int(min(position, speed)) - 1)
+        ticks = len(qd)
+        if ticks not in self._blocks:
+            half = self._free_half - ticks * self._dt * self._speed
+            most = np.array([half, *[self._speed] * (ticks + 1), *[self._step] * ticks])
+            self._blocks[ticks] = np.empty_like(most), most
+        # One comparison for all: where the joints are, the speeds, and their changes.
+        rows, most = self._blocks[ticks]
+        np.subtract(q, self._middle, rows[0])
+        rows[1] = qd_last
+        rows[2 : ticks + 2] = qd
+        np.subtract(qd, rows[1 : ticks + 1], rows[ticks + 2 :])
+        np.abs(rows, rows)
+        return int(np.count_nonzero(rows <= most)) == rows.size
 
-    def limit(
-        self, q: Array, qd_last: Array, wanted: Array, clear: bool = False
-    ) -> tuple[Array, float]:
+    def limit(self, q: Array, qd_last: Array, wanted: Array) -> tuple[Array, float]:
         """Velocities for the coming tick.
 
         All of ``wanted`` is scaled so that the tool keeps its direction; then the change since the
@@ -79,24 +77,12 @@ class JointLimiter:
             q: (n,) rad, where the joints are.
             qd_last: (n,) rad/s of the last tick.
             wanted: (n,) rad/s.
-            clear: only the change can be too large at this tick, as :meth:`clear_ticks` said.
 
         Returns:
             (n,) rad/s (``wanted`` itself when nothing binds), and the share of ``wanted`` in it,
             in [0, 1].
         """
-        if clear:
-            change = wanted - qd_last
-            if change.dot(change) <= self._free_step:
-                return wanted, 1.0
-        for position, w, before, (step, speed, low, high) in zip(
-            q.tolist(), wanted.tolist(), qd_last.tolist(), self._free, strict=True
-        ):
-            if not (
-                -step <= w - before <= step and -speed <= w <= speed and low <= position <= high
-            ):
-                break
-        else:
+        if self.free(q, qd_last, wanted[None]):
             return wanted, 1.0
         up = np.minimum(self._speed, self.stoppable(self.upper_rad - q))
         down = np.minimum(self._speed, self.stoppable(q - self.lower_rad))

@@ -23,6 +23,9 @@ from robot.limits import RobotLimits
 
 Array = NDArray[np.float64]
 
+_AHEAD_S = 0.05
+"""How long a plan is: a step of the policy."""
+
 _WORLD_AXES = pin.LOCAL_WORLD_ALIGNED
 
 
@@ -79,20 +82,22 @@ class CartesianServo:
         self._tool_id = kinematics.tool_id
         self._n = joints.count
         self._dt = dt = c.tick_s
-        self._dts = np.full(self._n, dt)
-        self._linear_step = c.linear_acceleration_m_s2 * dt
-        self._angular_step = c.angular_acceleration_rad_s2 * dt
-        self._feedback = c.feedback_per_s
+        self._ahead = max(1, round(_AHEAD_S / dt))
+        self._half_s = 0.5 * self._ahead * dt
+        nth = np.arange(self._ahead)[:, None]
+        self._ones = np.ones((self._ahead, 1))
+        # How far the twist may have changed at each tick.
+        most = [c.linear_acceleration_m_s2] * 3 + [c.angular_acceleration_rad_s2] * 3
+        self._ways = (nth + 1) * dt * np.array(most)
+        # What is taken back of the reference's lead at each tick of a plan, and is then gone.
+        left = max(0.0, 1.0 - c.feedback_per_s * dt)
+        self._decay = c.feedback_per_s * left**nth
         self._max_lag_m, self._max_lag_rad = c.max_lag_m, c.max_lag_rad
         # Views that follow the tool; fetching them at each tick costs as much as the Jacobian.
         placement = kinematics.placement
         self._tool_p, self._tool_Rt = placement.translation, placement.rotation.T
         self._ldlt = eigenpy.LDLT(6)
-        self._normal, self._lead, self._step_rad = (
-            np.empty((6, 6)),
-            np.empty((3, 3)),
-            np.empty(self._n),
-        )
+        self._normal = np.empty((6, 6))
         self._damping = np.eye(6) * c.damping
         self._singular_damping = np.eye(6) * c.singular_damping
         self._singular_square = c.singular_manipulability**2
@@ -104,12 +109,12 @@ class CartesianServo:
     @property
     def q_ref(self) -> Array:
         """(n,) rad: the joint reference after the last tick."""
-        return self._q.copy()
+        return np.array(self._plan_q[self._taken - 1] if self._taken else self._q)
 
     @property
     def qd_ref(self) -> Array:
         """(n,) rad/s: its velocity."""
-        return self._qd.copy()
+        return np.array(self._plan_qd[self._taken - 1] if self._taken else self._qd)
 
     def reset(self, q: Array) -> None:
         """Start at rest at joints (n,) rad; the tool's orientation there is the one to keep.
@@ -122,11 +127,9 @@ class CartesianServo:
             raise SteadyhandError(f"servo reset: expected {self._n} finite joints in rad, got {q}")
         self._q = start
         self._qd = np.zeros(self._n)
-        self._v = self._turn_of = [0.0] * 6
-        self._turn, self._turn_share = np.eye(3), 0.0
-        self._clear_ticks = 0
-        pin.forwardKinematics(self._model, self._data, start)
-        placement = pin.updateFramePlacement(self._model, self._data, self._tool_id)
+        self._v = self._twist = [0.0] * 6
+        self._forget_plan()
+        placement = self._tool_placement()
         self._p: list[float] = placement.translation.tolist()
         self._R = np.array(placement.rotation)
 
@@ -136,10 +139,9 @@ class CartesianServo:
         Unlike after ``reset``, the velocity and the tilt to keep stay, so that a motion that is
         slowed by half goes on at half its speed. What was not moved and turned is given up.
         """
+        self._settle()
         self._q = np.array(q, dtype=np.float64)
-        self._clear_ticks = 0
-        pin.forwardKinematics(self._model, self._data, self._q)
-        placement = pin.updateFramePlacement(self._model, self._data, self._tool_id)
+        placement = self._tool_placement()
         self._p = placement.translation.tolist()
         approach = placement.rotation[:, 2]
         behind = float(pin.log3(self._R @ placement.rotation.T) @ approach)
@@ -164,20 +166,70 @@ class CartesianServo:
             q_out.fill(math.nan)
             qd_out.fill(math.nan)
             return q_out, qd_out
-        for q_row, qd_row in zip(q_out, qd_out, strict=True):
-            self._tick(twist, q_row, qd_row)
-        # The rows belong to the caller from here on.
-        self._q, self._qd = self._q.copy(), self._qd.copy()
+        if twist != self._twist:
+            self._settle()
+            self._twist = twist
+        done = 0
+        while done < ticks:
+            if self._taken == len(self._plan_q):
+                self._settle()
+                self._plan(twist)
+            first = self._taken
+            more = min(ticks - done, len(self._plan_q) - first)
+            self._taken += more
+            q_out[done : done + more] = self._plan_q[first : self._taken]
+            qd_out[done : done + more] = self._plan_qd[first : self._taken]
+            done += more
         return q_out, qd_out
 
-    def _tick(self, twist: list[float], q_row: Array, qd_row: Array) -> None:
-        """Advance by one tick and write the reference into two rows, which it then refers to."""
-        v = self._v
-        if v != twist:
-            v = self._v = _ramp(v, twist, self._linear_step, self._angular_step)
-        dt = self._dt
-        J = pin.computeFrameJacobian(self._model, self._data, self._q, self._tool_id, _WORLD_AXES)
-        wanted = self._wanted(v)
+    def _tool_placement(self) -> pin.SE3:
+        pin.forwardKinematics(self._model, self._data, self._q)
+        return pin.updateFramePlacement(self._model, self._data, self._tool_id)
+
+    def _forget_plan(self) -> None:
+        self._plan_q = self._plan_qd = np.empty((0, self._n))
+        self._plan_v = np.empty((0, 6))
+        self._taken = 0
+
+    def _settle(self) -> None:
+        """Make what was taken of the plan the state to go on from, and forget the rest."""
+        taken = self._taken
+        if taken:
+            self._q, self._qd = self._plan_q[taken - 1], self._plan_qd[taken - 1]
+            self._v = self._plan_v[taken - 1].tolist()
+            # The reference advances only as far as the joints could follow.
+            way = np.add.reduce(self._plan_v[:taken]) * (self._share * self._dt)
+            x, y, z, a, b, c = way.tolist()
+            px, py, pz = self._p
+            self._p = [px + x, py + y, pz + z]
+            if a or b or c:
+                self._R = np.dot(pin.exp3(np.array([a, b, c])), self._R)
+        self._forget_plan()
+
+    def _plan(self, twist: list[float]) -> None:
+        """Plan the ticks of a policy step under a twist: a single one where a limit binds.
+
+        One Jacobian does for all, taken half-way: it changes by a few percent meanwhile, and what
+        that leaves of an error the next plan's feedback takes back.
+        """
+        v = self._ramp(twist)
+        self._tool_placement()
+        wanted: Array = v + self._decay * self._lead(v[0].tolist())
+        _, qd = self._solve(self._q + self._qd * self._half_s, wanted)
+        share = 1.0
+        if not self._limiter.free(self._q, self._qd, qd):
+            J, qd = self._solve(self._q, wanted[:1])
+            one = self._without_stopped(J, wanted[0], qd[0])
+            one, share = self._limiter.limit(self._q, self._qd, one)
+            qd = one[None]
+        q = np.add.accumulate(qd)
+        q *= self._dt
+        q += self._q
+        self._plan_q, self._plan_qd, self._plan_v, self._share = q, qd, v, share
+
+    def _solve(self, q: Array, wanted: Array) -> tuple[Array, Array]:
+        """The tool's Jacobian (6, n) at joints (n,), and rates (ticks, n) for twists (ticks, 6)."""
+        J = pin.computeFrameJacobian(self._model, self._data, q, self._tool_id, _WORLD_AXES)
         normal = J.dot(J.T, self._normal)
         np.add(normal, self._damping, normal)
         self._ldlt.compute(normal)
@@ -185,49 +237,43 @@ class CartesianServo:
         if square < self._singular_square:
             near = 1.0 - math.sqrt(max(square, 0.0) / self._singular_square)
             self._ldlt.compute(normal + self._singular_damping * near**2)
-        self._ldlt.solve(wanted).dot(J, qd_row)
-        if self._clear_ticks <= 0:
-            self._clear_ticks = self._limiter.clear_ticks(self._q, self._qd)
-            if self._clear_ticks <= 0:
-                self._without_stopped(J, wanted, qd_row)
-        self._clear_ticks -= 1
-        qd, share = self._limiter.limit(self._q, self._qd, qd_row, self._clear_ticks >= 0)
-        if qd is not qd_row:
-            qd_row[:] = qd
-        self._qd = qd_row
-        self._q = np.add(self._q, np.multiply(qd_row, self._dts, self._step_rad), q_row)
-        # The reference advances only as far as the joints could follow.
-        step = share * dt
-        px, py, pz = self._p
-        self._p = [px + v[0] * step, py + v[1] * step, pz + v[2] * step]
-        if v[3] or v[4] or v[5]:
-            if v is not self._turn_of or share != self._turn_share:
-                self._turn = pin.exp3(np.array([v[3] * step, v[4] * step, v[5] * step]))
-                self._turn_of, self._turn_share = v, share
-            self._R = np.dot(self._turn, self._R)
+        return J, self._ldlt.solve(wanted.T).T.reshape(-1, 6).dot(J)
 
-    def _without_stopped(self, J: Array, wanted: Array, qd_row: Array) -> None:
+    def _ramp(self, twist: list[float]) -> Array:
+        """(ticks, 6): the coming twists, straight to the wanted one as fast as they may change."""
+        if self._v == twist:
+            return self._ones * twist
+        a, b, c, d, e, f = (to - now for now, to in zip(self._v, twist, strict=True))
+        linear, angular = math.sqrt(a * a + b * b + c * c), math.sqrt(d * d + e * e + f * f)
+        linear, angular = 1.0 / max(linear, 1e-12), 1.0 / max(angular, 1e-12)
+        rows = self._ways * [linear, linear, linear, angular, angular, angular]
+        np.minimum(rows, 1.0, out=rows)
+        rows *= [a, b, c, d, e, f]
+        rows += self._v
+        return np.asarray(rows)
+
+    def _without_stopped(self, J: Array, wanted: Array, qd: Array) -> Array:
         """Let the other joints do what those at their limits cannot, but for turning the hand.
 
         Else the whole arm would stop with the first joint, since what is wanted is scaled. The turn
         about the approach is given up: without the joint that makes it, the arm would have to
         contort itself.
         """
-        stopped = self._limiter.at_end(self._q, qd_row)
+        stopped = self._limiter.at_end(self._q, qd)
         if not stopped.any():
-            return
+            return qd
         J[:, stopped] = 0.0
         approach = self._tool_Rt[2]
         J[3:] -= np.outer(approach, approach @ J[3:])
         wanted[3:] -= approach * (approach @ wanted[3:])
         self._ldlt.compute(J @ J.T + self._singular_damping)
-        self._ldlt.solve(wanted).dot(J, qd_row)
+        return np.asarray(self._ldlt.solve(wanted).dot(J))
 
-    def _wanted(self, v: list[float]) -> Array:
-        """The twist (6,) to aim for: ``v`` and what takes back the reference pose's lead.
+    def _lead(self, v: list[float]) -> list[float]:
+        """How far, (6,) m and rad, the reference pose is ahead of the arm's.
 
-        A lead that is too long is cut; of the rotation only the commanded turn, never the tilt:
-        the hand keeps its attitude to the table whatever the joints cannot follow.
+        A lead that is too long is cut; of the rotation only the commanded turn of ``v``, never the
+        tilt: the hand keeps its attitude to the table whatever the joints cannot follow.
         """
         x, y, z = self._tool_p.tolist()
         px, py, pz = self._p
@@ -237,7 +283,7 @@ class CartesianServo:
             f = self._max_lag_m / math.sqrt(square)
             ex, ey, ez = ex * f, ey * f, ez * f
             self._p = [x + ex, y + ey, z + ez]
-        lead = self._R.dot(self._tool_Rt, self._lead)
+        lead = self._R.dot(self._tool_Rt)
         (_, m01, m02), (m10, _, m12), (m20, m21, _) = lead.tolist()
         # The rotation vector of a small turn; its sine beyond, which is as good for feedback.
         rx, ry, rz = 0.5 * (m21 - m12), 0.5 * (m02 - m20), 0.5 * (m10 - m01)
@@ -249,25 +295,4 @@ class CartesianServo:
                 excess = (along - math.copysign(self._max_lag_rad, along)) / speed
                 rx, ry, rz = rx - excess * v3, ry - excess * v4, rz - excess * v5
                 self._R = np.dot(pin.exp3(np.array(v[3:]) * -excess), self._R)
-        g = self._feedback
-        return np.array(
-            [v[0] + g * ex, v[1] + g * ey, v[2] + g * ez, v3 + g * rx, v4 + g * ry, v5 + g * rz]
-        )
-
-
-def _ramp(
-    now: list[float], wanted: list[float], linear_step: float, angular_step: float
-) -> list[float]:
-    """``now`` moved towards ``wanted``, straight, by at most one step for each half."""
-    out: list[float] = []
-    for start, step in ((0, linear_step), (3, angular_step)):
-        a = now[start : start + 3]
-        b = wanted[start : start + 3]
-        d = [y - x for x, y in zip(a, b, strict=True)]
-        length = math.sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2])
-        if length <= step:
-            out += b
-        else:
-            f = step / length
-            out += [x + f * y for x, y in zip(a, d, strict=True)]
-    return out
+        return [ex, ey, ez, rx, ry, rz]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,18 +56,34 @@ def test_whatever_is_asked_no_limit_is_ever_broken(seed, wildness):
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 2**32 - 1), st.floats(0.5, 30.0))
-def test_as_long_as_the_limits_are_far_the_short_way_gives_the_same(seed, wildness):
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 30.0), st.integers(1, 6))
+def test_where_no_limit_can_bind_velocities_pass_unchanged(seed, wildness, ticks):
     rng = np.random.default_rng(seed)
     limiter = JointLimiter(JOINTS, DT)
-    q, qd = rng.uniform(JOINTS.lower_rad, JOINTS.upper_rad), np.zeros(7)
-    left = 0
-    for k in range(200):
-        if k % 20 == 0:
-            wanted = rng.normal(size=7) * wildness
-        left = left - 1 if left > 0 else limiter.clear_ticks(q, qd)
-        new, share = limiter.limit(q, qd, wanted)
-        short, short_share = limiter.limit(q, qd, wanted, clear=left > 0)
-        np.testing.assert_array_equal(short, new)
-        assert short_share == share
-        q, qd = q + new * DT, new
+    for _ in range(50):
+        q = rng.uniform(JOINTS.lower_rad, JOINTS.upper_rad)
+        before = rng.normal(size=7) * wildness
+        qd = before + np.cumsum(rng.normal(size=(ticks, 7)), axis=0) * 0.02 * wildness
+        q_next = q + np.cumsum(qd, axis=0) * DT
+        if not limiter.free(q, before, qd):
+            continue
+        for wanted, after in zip(qd, q_next, strict=True):
+            new, share = limiter.limit(q, before, wanted)
+            np.testing.assert_allclose(new, wanted, atol=1e-12)
+            assert share == pytest.approx(1.0)
+            q, before = after, wanted
+
+
+def test_what_is_free_says_what_binds():
+    limiter, still = JointLimiter(JOINTS, DT), np.zeros(7)
+
+    def free(q: np.ndarray, before: np.ndarray, wanted: np.ndarray) -> bool:
+        return limiter.free(q, before, wanted[None])
+
+    assert free(MIDDLE, still, still)
+    assert free(MIDDLE, still, JOINTS.acceleration_rad_s2 * DT * 0.99)
+    assert not free(MIDDLE, still, JOINTS.acceleration_rad_s2 * DT * 1.01)
+    fast = JOINTS.velocity_rad_s * 1.01
+    assert not free(MIDDLE, fast, fast)
+    assert not free(JOINTS.upper_rad - 1e-3, still, still)
+    assert not free(JOINTS.lower_rad + 1e-3, still, still)
