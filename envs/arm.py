@@ -21,6 +21,10 @@ from robot.limits import RobotLimits
 from robot.types import GripperCommand, GripperState, JointCommand, JointState, RobotState
 
 _GAIN = 0.3
+_STRAINED = 0.8
+"""Share of a motor's torque from which an arm that is stopped gives way,"""
+_GIVES_WAY_RAD = 0.0003
+"""so far each time."""
 _GEAR_FORCE_N = 60.0
 """With which the two fingers keep each other in step."""
 
@@ -136,11 +140,17 @@ class SimArm:
         return JointCommand(np.array(q), np.array(qd))
 
     def stop(self) -> None:
-        """Hold the present position."""
-        q, _, _, opening, _ = self.read_arrays()
+        """Hold the present joints; the hand goes on holding what it holds.
+
+        A joint that strains gives way a little: these motors are rigid, and would keep up for ever
+        the force with which the arm pressed on something, where a real arm springs back.
+        """
+        q, _, effort, opening, _ = self.read_arrays()
+        strained = np.abs(effort) > _STRAINED * np.array(self._torque)
+        q = q - np.where(strained, np.copysign(_GIVES_WAY_RAD, effort), 0.0)
         self._queue.clear()
         self.world.watchdog.rest()
-        self._apply(q.tolist(), self._rest, opening, self.force_limit_n)
+        self._apply(q.tolist(), self._rest, *(self._fingers_told or (opening, self.force_limit_n)))
 
     # The same without nouns, for the training loop --------------------------------------------
 

@@ -59,9 +59,9 @@ class ExpertPolicy:
         told_m = 0.5 * (float(previous[4]) + 1.0) * self.scale.opening_m
         lateral = float(np.hypot(position[0], position[1]))
         near = abs(position[2]) < 0.025 and lateral < 0.02
-        started = told_m < float(o[_OPENING][0]) - 0.02
-        closing = contact or (started and near)
         want_m, grip_m = float(o[_OPENING][0]), float(o[_GRIP][0])
+        started = told_m < want_m - 0.02
+        closing = contact or (started and near)
         # Nothing between the fingers: open them, clear of what may stand there, and try again.
         opening_again = not contact and (empty or (not started and grip_m < want_m - _OPEN_M))
         if opening_again:

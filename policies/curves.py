@@ -93,7 +93,9 @@ def read_curve(run: Run, metric: str, ppo_alone: bool = False) -> Curve:
         raise SteadyhandError(f"{run.folder}: has no curve {metric!r}; it has: {known}")
     before, episodes = 0, 0
     if stage == "ppo":
-        before = 0 if ppo_alone else _frames_before(run.folder)
+        # From fresh weights nothing of the demonstrations was used.
+        unused = ppo_alone or bool(run.config.get("ppo.fresh"))
+        before = 0 if unused else _frames_before(run.folder)
         result = read_json(run.folder / "ppo" / "result.json")
         rate = result["metric"] == "success" and name in ("score", "best")
         episodes = int(run.config["ppo.measure.evaluation_episodes"]) if rate else 0

@@ -425,11 +425,20 @@ class VerdictLevel(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class SafetyVerdict:
-    """What a monitor says of one tick; ``scale`` in [0, 1] slows the command on SCALE."""
+    """What a monitor says of one tick.
+
+    Attributes:
+        level: what is to be done.
+        scale: in [0, 1], slows the command on SCALE.
+        reason: in words.
+        at_once: on HALT the robot stops by itself, where it is; to brake within the limits would
+            only press it further into what it ran into.
+    """
 
     level: VerdictLevel
     scale: float = 1.0
     reason: str = ""
+    at_once: bool = False
 
 
 OK = SafetyVerdict(VerdictLevel.OK)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from stable_baselines3.common.logger import Logger
 
 from configs.load import bounded, digest
 from policies.demos.dataset import Demonstrations
@@ -187,6 +188,8 @@ def improve(
             max_grad_norm=config.max_gradient_norm,
             seed=config.seed,
         )
+        # Its own would leave an empty folder below /tmp for each run.
+        model.set_logger(Logger(folder=None, output_formats=[]))
         fingerprint = digest(config)
         with Rollouts(evaluation_env or env, config.workers) as rollouts:
             guard = Guard(start, config.measure, rollouts, folder, fingerprint, progress)

@@ -34,6 +34,10 @@ _log = logging.getLogger(__name__)
 TICK_S = 1.0 / 240.0
 _LONGEST_BRAKING_TICKS = 240
 
+_CALM_TICKS = 24
+_STRAINED = 0.8
+"""Share of a motor's torque."""
+
 # Share of the speed given up in one tick: from full speed to rest in 0.15 s.
 _SLOWING = 1.0 / 36
 # What is in the way of a motion is asked so often: 20 times a second.
@@ -109,6 +113,7 @@ class Player:
         #: stands in their way, or None.
         self.blocked: Callable[[Array], str | None] | None = None
         self._in_the_way = ""
+        self._stopped = False
         self.sync()
 
     def sync(self) -> None:
@@ -135,8 +140,10 @@ class Player:
         verdict = self.command(q, qd)
         self.advance()
         if verdict.level is VerdictLevel.HALT:
+            calm = 0
             for _ in range(_LONGEST_BRAKING_TICKS):
-                if self.supervisor.at_rest:
+                calm = 0 if self._strained else calm + 1
+                if self.supervisor.at_rest and (calm > _CALM_TICKS or not self._stopped):
                     break
                 self.command(q, qd)
                 self.advance()
@@ -147,7 +154,9 @@ class Player:
     def command(self, q: Array, qd: Array) -> SafetyVerdict:
         """The first half of a tick: what is left of a command goes to the robot.
 
-        After a HALT that is the way to rest, one tick of it at each call, whatever is asked for.
+        After a HALT that is the way to rest, one tick of it at each call, whatever is asked for. An
+        arm that ran into something is told to stop instead, and as long as a motor strains it is
+        told so anew: it gives way, and does not go on pressing.
         """
         now, supervisor, loop = self.clock.now_s(), self.supervisor, self.loop
         signals = supervisor.signals
@@ -156,7 +165,11 @@ class Player:
         signals.policy_stamp_s = self._acted_s if acts else None
         qs, qds, verdict = supervisor.filter(self._fresh, q[None], qd[None], now, self.gripper)
         self._gripped = supervisor.grip(self.gripper, self._gripped)
-        self.robot.send(JointCommand(qs[0], qds[0]), self._gripped)
+        if not verdict.at_once:
+            self.robot.send(JointCommand(qs[0], qds[0]), self._gripped)
+        elif self._strained or not self._stopped:
+            self.robot.stop()
+        self._stopped = verdict.at_once
         self.q_sent, self.qd_sent = qs[0], qds[0]
         if self.log is not None:
             self.log.state(
@@ -188,6 +201,12 @@ class Player:
         else:
             grip = self.state.gripper
             self._felt = self.loop.feel([(grip.opening_m, grip.force_n)])
+
+    @property
+    def _strained(self) -> bool:
+        """Whether a motor gives all it has."""
+        share = np.abs(self.state.joints.effort_nm) / self.loop.limits.joints.torque_nm
+        return bool(share.max() > _STRAINED)
 
     def run(self, motion: Motion[T]) -> T:
         """Drive a motion to its end, tick by tick; raises as ``tick`` does."""

@@ -160,6 +160,9 @@ class SafetyConfig:
             pass 17, and hardly any near a singular posture.
         self_slow_m: the arm's links keep at least this from each other at full speed,
         scene_slow_m: and this from what stands around (MoveIt Servo's 0.01 and 0.02 m).
+        near_speed_m_s: the hand comes no faster to what stands around when it touches it,
+        near_deceleration_m_s2: and from afar no faster than it can brake to that at this,
+        near_hand_m: before it is so near: half the hand's width.
         novelty_scale: speed that is left where the policy's observation is unlike any before.
         novelty_most: largest novelty that still passes; 1 is the calibrated threshold.
     """
@@ -182,6 +185,9 @@ class SafetyConfig:
     singular_length_m: float = bounded(0.5, 0.01, 10.0)
     self_slow_m: float = bounded(0.01, 0.0, 0.2)
     scene_slow_m: float = bounded(0.02, 0.0, 0.2)
+    near_speed_m_s: float = bounded(0.25, 0.01, 5.0)
+    near_deceleration_m_s2: float = bounded(2.0, 0.1, 13.0)
+    near_hand_m: float = bounded(0.05, 0.0, 0.5)
     novelty_scale: float = bounded(0.5, 0.05, 1.0)
     novelty_most: float = bounded(1.0, 0.0, 1000.0)
     force: ForceConfig = ForceConfig()

@@ -52,7 +52,7 @@ class TorqueMonitor:
             self._full += 1
             j = int((np.abs(state.joints.effort_nm) / self._limit).argmax())
             reason = f"joint {j + 1}: torque {torque[j]:.1f} N·m is at its limit"
-            return halt(reason) if self._full >= self._ticks else slow(0.5, reason)
+            return halt(reason, at_once=True) if self._full >= self._ticks else slow(0.5, reason)
         self._full = 0
         if self._wild:
             reason = f"torque changes by {swing:.0f} N·m in {self._swing / self._rate:.2f} s"
@@ -74,13 +74,11 @@ class ContactMonitor:
         c = self._c
         force_n, torque_nm, force = self._tick.contact
         if force_n > c.contact_stop_n:
-            return halt(
-                f"contact: the tool presses with {force_n:.0f} N, stop {c.contact_stop_n:g}"
-            )
+            reason = f"contact: the tool presses with {force_n:.0f} N, stop {c.contact_stop_n:g}"
+            return halt(reason, at_once=True)
         if torque_nm > c.contact_stop_nm:
-            return halt(
-                f"contact: the tool turns against {torque_nm:.1f} N·m, stop {c.contact_stop_nm:g}"
-            )
+            reason = f"contact: the tool turns against {torque_nm:.1f} N·m"
+            return halt(f"{reason}, stop {c.contact_stop_nm:g}", at_once=True)
         if force_n > c.contact_n and float(force.dot(self._tick.tool_velocity[:3])) > 0.0:
             left = (c.contact_most_n - force_n) / (c.contact_most_n - c.contact_n)
             return slow(left, f"contact: the tool presses on with {force_n:.0f} N")

@@ -14,6 +14,7 @@ from robot.safety.forces import ContactMonitor, PowerMonitor, TorqueMonitor
 from robot.safety.grip import GripperMonitor, SlipMonitor
 from robot.safety.integrity import IntegrityMonitor
 from robot.safety.joints import AccelerationMonitor, JerkMonitor, PositionMonitor, VelocityMonitor
+from robot.safety.nearing import NearingMonitor
 from robot.safety.novelty import NoveltyMonitor
 from robot.safety.readings import (
     FiniteMonitor,
@@ -48,6 +49,7 @@ MONITORS = (
     ToolSpeedMonitor,
     SingularityMonitor,
     DistanceMonitor,
+    NearingMonitor,
     TorqueMonitor,
     ContactMonitor,
     PowerMonitor,
@@ -60,9 +62,9 @@ MONITORS = (
 NAMES: tuple[str, ...] = tuple(kind.name for kind in MONITORS)
 BATCH = ("finite", "stale", "position", "velocity", "acceleration", "workspace")
 """What judges many ticks at once, from the commands alone: the monitors of training."""
-TURNS = {"distance": 0, "singularity": 1, "contact": 0, "temperature": 1}
+TURNS = {"distance": 0, "singularity": 1, "contact": 0, "temperature": 1, "nearing": 1}
 """Monitors that are asked at every other tick, half of them at even ones."""
-NEED_TICK = ("zones", "tool_speed", "singularity", "distance", "contact")
+NEED_TICK = ("zones", "tool_speed", "singularity", "distance", "nearing", "contact")
 
 
 def for_picks() -> SafetyConfig:
@@ -115,6 +117,7 @@ def make(
         "tool_speed": lambda: ToolSpeedMonitor(limits, c, tick),
         "singularity": lambda: SingularityMonitor(limits, c, tick, sent),
         "distance": lambda: DistanceMonitor(limits, kinematics, c, sent, tick, signals),
+        "nearing": lambda: NearingMonitor(limits, c, tick, signals),
         "torque": lambda: TorqueMonitor(limits, c),
         "contact": lambda: ContactMonitor(c, tick),
         "power": lambda: PowerMonitor(c),

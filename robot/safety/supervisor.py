@@ -40,7 +40,8 @@ _TOO_SOON = slow(1.0, "command: more than one within a controller period")
 class Supervisor:
     """Takes the worst verdict of all monitors and applies it.
 
-    A HALT brakes and latches until :meth:`reset`. One tick at a time or many in one batch give the
+    A HALT brakes, or stops at once where the arm ran into something, and latches until
+    :meth:`reset`. One tick at a time or many in one batch give the
     same commands as long as no limit is active.
 
     Args:
@@ -195,7 +196,7 @@ class Supervisor:
         get the answer of the one before. On SCALE the motion from the last sent joints, shrunk
         and cut to the joints' velocity, acceleration, jerk and position limits. On HALT each
         joint's shortest way to rest within its limits, from the last sent joints (before the first
-        command, the measured ones).
+        command, the measured ones; where the arm ran into something, these, at rest).
 
         Args:
             state: the newest reading; None where it went missing, then the one before ages on.
@@ -334,6 +335,8 @@ class Supervisor:
 
     def _latch(self, verdict: SafetyVerdict) -> None:
         self._latched = self._verdict = verdict
+        if verdict.at_once and self._state is not None:
+            self._sent.rest_at(self._state.joints.position_rad)
         _log.warning("HALT: %s", verdict.reason)
 
     def _braking(self, q_command: Array) -> tuple[Array, Array]:
@@ -352,9 +355,6 @@ class Supervisor:
 
     def _remember(self, q: Array) -> None:
         dt, sent = self.config.tick_s, self._sent
-        velocity = sent.velocity_to(q, dt)
-        if len(q) == 1:
-            sent.advance(q[-1].copy(), velocity)
-            return
         two_before = q[-3] if len(q) > 2 else sent.position_rad
-        sent.advance(q[-1].copy(), velocity, (q[-2] - two_before) / dt)
+        before = (q[-2] - two_before) / dt if len(q) > 1 else None
+        sent.advance(q[-1].copy(), sent.velocity_to(q, dt), before)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from robot.types import SafetyVerdict, VerdictLevel
 
 
-def halt(reason: str) -> SafetyVerdict:
-    """A HALT for ``reason``."""
-    return SafetyVerdict(VerdictLevel.HALT, 0.0, reason)
+def halt(reason: str, at_once: bool = False) -> SafetyVerdict:
+    """A HALT for ``reason``; ``at_once`` where the arm ran into something."""
+    return SafetyVerdict(VerdictLevel.HALT, 0.0, reason, at_once)
 
 
 def slow(scale: float, reason: str) -> SafetyVerdict:

@@ -23,11 +23,13 @@ def a_run(
     steps: int = 100,
     frames: tuple[int, ...] = (),
     metric: str = "success",
+    fresh: bool = False,
     **config: Any,
 ) -> Run:
     """A finished run as training leaves it: so many evaluations, one each ``steps``."""
     folder = root / f"run-{seed}-{len(list(root.iterdir())) if root.exists() else 0}"
     settings = {"measure": {"evaluation_episodes": 50}, "seed": seed, "workers": 2 - seed % 2}
+    settings["fresh"] = fresh
     begun = {"seed": seed, "config_hash": "x", "git_commit": "y"}
     replace_json(folder / "run.json", {**begun, "config": {"ppo": settings, **config}})
     rows = [{"steps": i * steps, "score": s, "event": "kept"} for i, s in enumerate(scores)]
@@ -47,6 +49,8 @@ def test_what_went_before_ppo_counts_as_steps(tmp_path: Path) -> None:
     assert curve.x.tolist() == [1000, 1100, 1200] and curve.y.tolist() == [0.4, 0.7, 0.9]
     assert (curve.reaches(0.7), curve.reaches(0.95)) == (1100.0, None)
     assert read_curve(run, "ppo/score", ppo_alone=True).x.tolist() == [0, 100, 200]
+    fresh = a_run(tmp_path, [0.0], 1, frames=(900,), fresh=True)
+    assert read_curve(fresh, "ppo/score").before == 0  # its own steps are all it had
     loss = read_curve(run, "bc/validation_loss")  # two rounds of two epochs
     assert loss.x.tolist() == [1, 2, 3, 4] and loss.y.tolist() == [0.5, 0.5, 0.4, 0.4]
 

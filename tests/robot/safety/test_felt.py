@@ -15,6 +15,7 @@ from robot.safety.config import SafetyConfig, Zone
 from robot.safety.distance import DistanceMonitor
 from robot.safety.forces import ContactMonitor, PowerMonitor, TorqueMonitor
 from robot.safety.grip import GripperMonitor, SlipMonitor
+from robot.safety.nearing import NearingMonitor
 from robot.safety.sent import Sent
 from robot.safety.signals import Signals
 from robot.safety.space import SingularityMonitor, ToolSpeedMonitor, ZoneMonitor
@@ -226,6 +227,49 @@ def test_a_zone_is_braked_for_and_left_again():
     assert at(0.1, offset_m=0.053) is SCALE  # at the rim
     assert at(0.1, offset_m=0.06) is HALT  # inside, and further in
     assert at(-0.1, offset_m=0.06) is OK  # the nearest way out
+
+
+def nearing(velocity: tuple[float, float, float], *boxes: Box) -> tuple[VerdictLevel, float, str]:
+    """What is said where the tool is at home and moves so."""
+    J = ARM.jacobian(HOME)
+    qd = J.T @ np.linalg.solve(J @ J.T, np.array([*velocity, 0, 0, 0]))
+    signals = Signals()
+    monitor = NearingMonitor(LIMITS, CONFIG, tick_of(np.array(HOME), qd), signals)
+    signals.see(boxes)
+    verdict = monitor.check(state(), HOME[None], 0.0)
+    return verdict.level, verdict.scale, verdict.reason
+
+
+def test_the_hand_comes_gently_to_the_table_and_to_boxes():
+    x, y, z = ARM.tool_position(HOME)
+    gap_m = z - LIMITS.gripper.fingertip_beyond_tool_m
+    most = np.sqrt(CONFIG.near_speed_m_s**2 + 2 * CONFIG.near_deceleration_m_s2 * gap_m)
+    assert nearing((0.0, 0.0, -0.95 * most))[0] is OK
+    level, scale, reason = nearing((0.0, 0.0, -1.1 * most))
+    assert level is SCALE and "table" in reason
+    assert scale == pytest.approx(1 / 1.1, rel=1e-6)
+    assert nearing((0.0, 0.0, 1.5))[0] is OK
+    # A box 0.15 m below the tool, of which 0.05 m are the hand's; turned, and wider than high.
+    box = Box((x, y, z - 0.25), (0.3, 0.2, 0.2), 0.7, "crate")
+    most = np.sqrt(CONFIG.near_speed_m_s**2 + 2 * CONFIG.near_deceleration_m_s2 * 0.1)
+    assert nearing((0.0, 0.0, -0.95 * most), box)[0] is OK
+    level, scale, reason = nearing((0.3, 0.0, -1.1 * most), box)
+    assert level is SCALE and "crate" in reason
+    assert scale == pytest.approx(1 / 1.1, rel=1e-6)
+    assert nearing((1.5, 0.0, 0.0), box)[0] is OK  # past it
+    beside = Box((x + 0.2, y, z), (0.1, 0.1, 0.1), name="post")
+    assert nearing((0.9, 0.0, 0.0), beside, box)[2].endswith("post")
+    assert nearing((-0.9, 0.0, 0.0), beside, box)[0] is OK
+
+
+@pytest.mark.parametrize("touching", [0.0, 0.02])
+def test_a_gentle_hand_is_free_wherever_it_is(touching):
+    x, y, z = ARM.tool_position(HOME)
+    box = Box((x, y, z - 0.05 + touching), (0.1, 0.1, 0.1), name="held")
+    for axis in range(3):
+        velocity = [0.0, 0.0, 0.0]
+        velocity[axis] = -0.99 * CONFIG.near_speed_m_s
+        assert nearing(tuple(velocity), box)[0] is OK
 
 
 def test_into_a_singular_posture_is_slowed_out_of_it_is_free():
