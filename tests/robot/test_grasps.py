@@ -303,7 +303,7 @@ def test_close_to_a_candidate_that_is_off_a_better_one_is_found(box, off_m, turn
     better = GraspCandidate(found, box[4], 0.08, 1.0, 0, 2.5)
     # It weighs turning against fit: what is off by more may stay so, but is never made worse.
     off_deg = misalignment_deg(better, box[2] + math.pi / 2)
-    assert off_deg < 15.0 or off_deg <= min(abs(turn_deg) + 0.1, 18.0)
+    assert off_deg < 15.0 or off_deg <= min(abs(turn_deg) + 0.1, 18.0) + 1e-6  # rounding
     tips = found.position_m[2] - GRIPPER.fingertip_beyond_tool_m
     assert 0.0 < tips < box[5]
 
