@@ -147,13 +147,8 @@ def test_every_candidate_on_any_box_can_be_carried_out(box, seed):
 @settings(max_examples=15)
 @given(boxes)
 def test_the_best_grip_faces_the_narrow_side(box):
-    best, *others = propose(look_at(box))
-    as_narrow = [best, *(g for g in others if g.width_m <= best.width_m)]
-    off = [misalignment_deg(g, box[2] + math.pi / 2) for g in as_narrow]
-    # Yaws are tried 22.5° apart: the nearest is at most half of that off. Where the heights' cells
-    # show its neighbour as narrow, that may be the better one for where it stands.
-    assert off[0] < 22.5
-    assert min(off) < 12
+    best = propose(look_at(box))[0]
+    assert misalignment_deg(best, box[2] + math.pi / 2) < 12
     assert np.linalg.norm(local(box, best.X_world_grasp.position_m[:2])) < 0.02
 
 
@@ -303,7 +298,7 @@ def test_close_to_a_candidate_that_is_off_a_better_one_is_found(box, off_m, turn
     better = GraspCandidate(found, box[4], 0.08, 1.0, 0, 2.5)
     # It weighs turning against fit: what is off by more may stay so, but is never made worse.
     off_deg = misalignment_deg(better, box[2] + math.pi / 2)
-    assert off_deg < 15.0 or off_deg <= min(abs(turn_deg) + 0.1, 18.0) + 1e-6  # rounding
+    assert off_deg < 15.0 or off_deg <= min(abs(turn_deg) + 0.1, 18.0)
     tips = found.position_m[2] - GRIPPER.fingertip_beyond_tool_m
     assert 0.0 < tips < box[5]
 
