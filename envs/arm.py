@@ -21,10 +21,8 @@ from robot.limits import RobotLimits
 from robot.types import GripperCommand, GripperState, JointCommand, JointState, RobotState
 
 _GAIN = 0.3
-_STRAINED = 0.8
-"""Share of a motor's torque from which an arm that is stopped gives way,"""
 _GIVES_WAY_RAD = 0.0003
-"""so far each time."""
+"""How far an arm that strains gives way each time that it is stopped; much more would swing."""
 _GEAR_FORCE_N = 60.0
 """With which the two fingers keep each other in step."""
 
@@ -146,7 +144,7 @@ class SimArm:
         the force with which the arm pressed on something, where a real arm springs back.
         """
         q, _, effort, opening, _ = self.read_arrays()
-        strained = np.abs(effort) > _STRAINED * np.array(self._torque)
+        strained = self.limits.joints.strained(effort)
         q = q - np.where(strained, np.copysign(_GIVES_WAY_RAD, effort), 0.0)
         self._queue.clear()
         self.world.watchdog.rest()

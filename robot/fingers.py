@@ -34,11 +34,9 @@ class FingerMap:
         self._closed = [f.closed for f in fingers]
         self._slope = [(f.open - f.closed) / self.max_opening_m for f in fingers]
         self.closing = [float(np.sign(f.closed - f.open)) for f in fingers]
-        # What is read at every tick of fingers that move in proportion.
+        # Of the two joints that carry the tips: read at every tick, so only what cannot be ahead.
         a, b = (0.5 / slope for slope in self._slope[:2])
         self._opening = a, b, -(a * self._closed[0] + b * self._closed[1])
-        lever = 2.0 * abs(self._slope[0])
-        self._force = 0.5 * lever * self.closing[0], 0.5 * lever * self.closing[1]
         #: (shares of the way to open, openings m); None where the two are in proportion.
         self._table = _table(limits)
 
@@ -49,26 +47,28 @@ class FingerMap:
             opening_m = float(np.interp(opening_m, opening, share)) * self.max_opening_m
         return [slope * opening_m + c for slope, c in zip(self._slope, self._closed, strict=True)]
 
-    def opening(self, first: float, second: float) -> float:
-        """m, from the positions of the two joints that carry the tips."""
-        s, c = self._slope, self._closed
-        opening = 0.5 * ((first - c[0]) / s[0] + (second - c[1]) / s[1])
-        if self._table is not None:
-            share, openings = self._table
-            opening = float(np.interp(opening / self.max_opening_m, share, openings))
-        return max(0.0, opening)
-
     def reading(
         self, first: float, second: float, first_torque: float, second_torque: float
     ) -> tuple[float, float]:
-        """The opening (m) and the force (N), as the two methods around this one tell them."""
-        if self._table is not None:
-            opening = self.opening(first, second)
-            return opening, self.force(first_torque, second_torque, opening)
+        """What the two joints that carry the tips say.
+
+        Args:
+            first, second: their positions, rad or m.
+            first_torque, second_torque: their torques or forces, N·m or N.
+
+        Returns:
+            The opening, m, and the force, N, mean over both tips, by virtual work; it is negative
+            where the fingers press outwards.
+        """
         a, b, c = self._opening
         opening = a * first + b * second + c
-        d, e = self._force
-        return (opening if opening > 0.0 else 0.0), d * first_torque + e * second_torque
+        if self._table is not None:
+            share, openings = self._table
+            opening = float(np.interp(opening / self.max_opening_m, share, openings))
+        if opening < 0.0:
+            opening = 0.0
+        torque = 0.5 * (self.closing[0] * first_torque + self.closing[1] * second_torque)
+        return opening, torque * self.lever(opening)
 
     def lever(self, opening_m: float) -> float:
         """How far a joint moves, rad or m, for each metre that its tip moves."""
@@ -78,14 +78,6 @@ class FingerMap:
         low, high = max(opening_m - step, 0.0), min(opening_m + step, self.max_opening_m)
         a, b = self.positions(low)[0], self.positions(high)[0]
         return 2.0 * abs(b - a) / max(high - low, 1e-9)
-
-    def force(self, first: float, second: float, opening_m: float) -> float:
-        """N, mean over both tips, from the torques or forces of the two joints that carry them.
-
-        By virtual work; negative where the fingers press outwards.
-        """
-        torque = 0.5 * (self.closing[0] * first + self.closing[1] * second)
-        return torque * self.lever(opening_m)
 
 
 def _table(limits: RobotLimits) -> tuple[Array, Array] | None:

@@ -16,6 +16,10 @@ from robot.model_files import Frame, Hand, composed, found, read_urdf
 Array = NDArray[np.float64]
 
 
+_STRAINED = 0.8
+"""Share of a motor's torque."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class JointLimits:
     """Limits of each joint: (n,) read-only arrays.
@@ -42,6 +46,10 @@ class JointLimits:
     def count(self) -> int:
         """Number of joints."""
         return int(self.lower_rad.shape[0])
+
+    def strained(self, effort_nm: Array) -> NDArray[np.bool_]:
+        """(n,) which joints give nearly all they have, from torques (n,) N·m."""
+        return np.asarray(np.abs(effort_nm) > _STRAINED * self.torque_nm)
 
     def contains(self, position_rad: Array, tolerance_rad: float = 1e-9) -> bool:
         """Whether joints (..., n) rad all lie within the position limits."""

@@ -34,10 +34,6 @@ _log = logging.getLogger(__name__)
 TICK_S = 1.0 / 240.0
 _LONGEST_BRAKING_TICKS = 240
 
-_CALM_TICKS = 24
-_STRAINED = 0.8
-"""Share of a motor's torque."""
-
 # Share of the speed given up in one tick: from full speed to rest in 0.15 s.
 _SLOWING = 1.0 / 36
 # What is in the way of a motion is asked so often: 20 times a second.
@@ -143,7 +139,7 @@ class Player:
             calm = 0
             for _ in range(_LONGEST_BRAKING_TICKS):
                 calm = 0 if self._strained else calm + 1
-                if self.supervisor.at_rest and (calm > _CALM_TICKS or not self._stopped):
+                if self.supervisor.at_rest and (calm * TICK_S > _CALM_S or not self._stopped):
                     break
                 self.command(q, qd)
                 self.advance()
@@ -205,8 +201,7 @@ class Player:
     @property
     def _strained(self) -> bool:
         """Whether a motor gives all it has."""
-        share = np.abs(self.state.joints.effort_nm) / self.loop.limits.joints.torque_nm
-        return bool(share.max() > _STRAINED)
+        return bool(self.loop.limits.joints.strained(self.state.joints.effort_nm).any())
 
     def run(self, motion: Motion[T]) -> T:
         """Drive a motion to its end, tick by tick; raises as ``tick`` does."""

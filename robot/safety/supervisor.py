@@ -41,8 +41,8 @@ class Supervisor:
     """Takes the worst verdict of all monitors and applies it.
 
     A HALT brakes, or stops at once where the arm ran into something, and latches until
-    :meth:`reset`. One tick at a time or many in one batch give the
-    same commands as long as no limit is active.
+    :meth:`reset`. One tick at a time or many in one batch give the same commands as long as no
+    limit is active.
 
     Args:
         limits: of the arm.

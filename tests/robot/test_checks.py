@@ -124,10 +124,11 @@ def test_openings_and_joints_go_back_and_forth(name: str) -> None:
     for share in (0.0, 0.2, 0.5, 0.9, 1.0):
         opening = share * fingers.max_opening_m
         first, second, *_ = fingers.positions(opening)
-        assert abs(fingers.opening(first, second) - opening) < 2e-4
+        assert abs(fingers.reading(first, second, 0.0, 0.0)[0] - opening) < 2e-4
         # Virtual work: the force times the tips' way is the torque times the joints' way.
         torque = -fingers.closing[0] * -1.0
-        assert fingers.force(torque, torque * fingers.closing[1] / fingers.closing[0], opening) > 0
+        other = torque * fingers.closing[1] / fingers.closing[0]
+        assert fingers.reading(first, second, torque, other)[1] > 0
 
 
 def test_the_xarms_stroke_is_its_makers() -> None:
