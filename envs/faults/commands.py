@@ -176,6 +176,15 @@ class Reaching(Driven):
         return self.towards(qd, goal / max(1.0, share / 0.9))
 
 
+class Lowered(Reaching):
+    """The tool is driven at the table and what stands on it."""
+
+    def begin(self, run: Injector) -> None:
+        """From now on it counts how hard the hand hits what it did not touch before."""
+        super().begin(run)
+        run.observer.mark("driven")
+
+
 class Hauled(Reaching):
     """The tool is driven upwards fast, and something hangs on it.
 

@@ -60,7 +60,7 @@ KINDS: tuple[Kind, ...] = (
          ("slow",), 700, 700, monitor="workspace", phases=_MOVES),
     Kind("tool_into_a_zone", lambda: commands.Reaching((0.55, 0.5, 0.35), 0.6),
          ("slow",), 500, 500, monitor="zones", phases=("approach", "grasp", "carry")),
-    Kind("tool_into_the_table", lambda: commands.Reaching((0.4, 0.1, -0.2), 0.4),
+    Kind("tool_into_the_table", lambda: commands.Lowered((0.4, 0.1, -0.2), 0.4),
          ("slow", "halt"), 500, 500, monitor="nearing"),
     Kind("arm_stretched", lambda: commands.Reaching((0.0, 0.0, 0.4), 0.5, outward=True),
          ("slow",), 500, 500, monitor="singularity"),

@@ -52,6 +52,7 @@ class Allowed:
         resumed_rad: moved by a joint after a silence that should have stopped the arm.
         late_share: of the joints' speed 0.3 s after commands began to come late.
         pushed_rad: moved by a joint after a push that should have stopped the arm.
+        impact_m_s: speed of the tool when a hand that is driven at things hits one.
     """
 
     position_rad: float = 1e-4
@@ -76,6 +77,7 @@ class Allowed:
     resumed_rad: float = 0.3
     late_share: float = 0.36
     pushed_rad: float = 0.3
+    impact_m_s: float = 0.33
 
 
 class Observer:
@@ -113,6 +115,8 @@ class Observer:
         self._run: dict[str, int] = {}
         self._power = 0.0
         self._quiet = 0
+        self._touched: set[int] | None = None
+        self._speed = 0.0
         arm.on_motors = self._motors
 
     def close(self) -> None:
@@ -120,7 +124,7 @@ class Observer:
         self._arm.on_motors = None
 
     def mark(self, trust: str) -> None:
-        """From now on ``trust`` is gone: blind, unattended, lost, confused, untrusted, pushed."""
+        """From now on ``trust`` is gone: blind, unattended, lost, confused, driven, pushed."""
         self.since.setdefault(trust, self._world.ticks)
 
     def clear(self, trust: str) -> None:
@@ -212,6 +216,9 @@ class Observer:
             if told_moves:
                 self._lasting("condition", self._condition(), c.condition, 2)
             self._touch(told_moves)
+        if "driven" in self.since:
+            self._hit()
+        self._speed = speed
         if self._age("lost") > 72:
             self._lasting("lost_m_s", speed, c.lost_m_s, 12)
         if "confused" in self.since and self._age("confused") > 48:
@@ -239,6 +246,18 @@ class Observer:
         self._lasting("touching", float(hits), 0.5, 2)
         pressed = float(np.linalg.norm(force)) if told_moves else 0.0
         self._lasting("force_n", pressed, self._c.force_n, round(self._c.force_s / self._dt / 4))
+
+    def _hit(self) -> None:
+        """With what speed the hand met what it had not touched before."""
+        points = pybullet.getContactPoints(
+            bodyA=self._world.arm_id, physicsClientId=self._world.client
+        )
+        now = {p[2] for p in points if p[2] != self._world.arm_id and p[3] in _HAND}
+        if self._touched is None:
+            self._touched = set(now)
+        if now - self._touched:
+            self._note("impact_m_s", self._speed, self._c.impact_m_s)
+        self._touched |= now
 
     def _condition(self) -> float:
         client, body = self._world.client, self._world.arm_id

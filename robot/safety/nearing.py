@@ -74,8 +74,10 @@ class NearingMonitor:
         ay = math.copysign(max(abs(ay) - half_y, 0.0), ay)
         az = math.copysign(max(abs(az) - half_z, 0.0), az)
         gap_m = math.sqrt(ax * ax + ay * ay + az * az)
-        if gap_m == 0.0:
-            return 0.0
+        if gap_m == 0.0:  # between what stands there, or about to touch it: out of it is free
+            if dx * vx + dy * vy + (z - box_z) * vz >= 0.0:
+                return 0.0
+            return math.sqrt((vx * vx + vy * vy + vz * vz) / self._gentle)
         closing = -(ax * (c * vx + s * vy) + ay * (c * vy - s * vx) + az * vz) / gap_m
         return closing / math.sqrt(self._gentle + self._per_m * max(gap_m - self._hand_m, 0.0))
 
