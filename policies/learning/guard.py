@@ -212,8 +212,10 @@ class Guard(BaseCallback):
             )
         model = self._ppo
         self.best_state = state["best_state"]
-        model.policy.load_state_dict(self.best_state["policy"])
-        self.best = extract_actor(model.policy, self.clone)
+        self.history = json.loads(state["history"])
+        if any(look["event"] == "best" for look in self.history):
+            model.policy.load_state_dict(self.best_state["policy"])
+            self.best = extract_actor(model.policy, self.clone)
         model.policy.load_state_dict(state["now"]["policy"])
         model.actor_optimizer.load_state_dict(state["now"]["actor_optimizer"])
         model.critic_optimizer.load_state_dict(state["now"]["critic_optimizer"])
@@ -223,6 +225,5 @@ class Guard(BaseCallback):
         self.metric = state.get("metric", self.metric)
         self.drop = float(state.get("drop", self.drop))
         self.rollbacks, self.stopped = int(state["rollbacks"]), bool(state["stopped"])
-        self.history = json.loads(state["history"])
         self.next_look = model.num_timesteps + self.config.evaluate_every
         log.info("%s: PPO goes on at step %d", self.folder, model.num_timesteps)

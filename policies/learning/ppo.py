@@ -228,7 +228,7 @@ def _finish(
         episode_seeds(config.measure.evaluation_seed + 1, 0, config.measure.final_episodes)
     )
     before = guard.scores(guard.clone, seeds)
-    after = guard.scores(guard.best, seeds)
+    after = before if guard.best is guard.clone else guard.scores(guard.best, seeds)
     difference: PairedDifference | None = None
     if guard.metric == "success":
         difference = paired_difference(after > 0.5, before > 0.5)

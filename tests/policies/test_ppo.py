@@ -214,8 +214,20 @@ def test_ppo_improves_a_clone_and_resumes(
 
 
 def test_a_ppo_that_does_not_help_ships_the_clone(
-    cloned: PolicyNetwork, reach_demos: Demonstrations, tmp_path: Path
+    cloned: PolicyNetwork,
+    reach_demos: Demonstrations,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    finals = 0
+    scores = Guard.scores
+
+    def count(self: Guard, network: PolicyNetwork, seeds: list[int] | None = None) -> np.ndarray:
+        nonlocal finals
+        finals += seeds is not None
+        return scores(self, network, seeds)
+
+    monkeypatch.setattr(Guard, "scores", count)
     measure = MeasureConfig(evaluate_every=256, evaluation_episodes=10, final_episodes=20)
     config = PpoConfig(
         steps=256,
@@ -228,12 +240,12 @@ def test_a_ppo_that_does_not_help_ships_the_clone(
         guards=GuardConfig(critic_warmup_steps=0),
         threads=1,
     )
-    result = improve(cloned, reach_demos, REACH, tmp_path, config)
-    if result.chosen == "clone":
+    for _ in range(2):  # the second time from the checkpoint
+        result = improve(cloned, reach_demos, REACH, tmp_path, config)
+        assert result.history[-1]["event"] == "rollback" and result.chosen == "clone"
         assert torch.equal(result.network.head.weight, cloned.head.weight)
-    assert result.difference is not None
-    kept = result.after if result.chosen == "ppo" else result.before
-    assert kept >= result.before
+        assert result.difference is not None and result.after == result.before
+    assert finals == 2  # nobody measures the clone against itself
 
 
 def test_ppo_alone_begins_from_weights_that_nobody_cloned(
