@@ -41,7 +41,8 @@ class Allowed:
         force_n: with which the arm may press on something while it is told to move,
         force_s: for so long.
         torque_s: a motor at its limit, for so long.
-        power_w: mechanical, as a mean over 50 ms.
+        power_w: mechanical, given off, as a mean over 50 ms. What the joints take up counts for
+            nothing: the more it is, the sooner an arm stands that somebody pushes.
         hot_c: of a motor that moves.
         finger_n: pressed with, or opened against, for 0.25 s.
         blind_rad: moved by a joint since the newest true reading.
@@ -202,7 +203,7 @@ class Observer:
             self._note("zone_m", float(np.minimum(at - bottom, top - at).min()), c.zone_m)
         full = np.abs(torque) >= 0.985 * self._limits.joints.torque_nm
         self._lasting("torque_s", float(full.any()), 0.5, round(c.torque_s / self._dt))
-        self._power += (abs(float(torque @ qd)) - self._power) / 12.0
+        self._power += (max(float(torque @ qd), 0.0) - self._power) / 12.0
         self._note("power_w", self._power, c.power_w)
         if self.motor_c is not None and moving:
             self._lasting("hot_c", float(self.motor_c.max()), c.hot_c, 24)

@@ -19,6 +19,7 @@ from robot.errors import PlanningError, SafetyError, SensorError, SteadyhandErro
 _TRIES = 6
 _AFTER_TICKS = 90
 _AT_REST_RAD_S = 0.05
+_REST_TICKS = 24
 
 
 @dataclass(slots=True)
@@ -129,14 +130,18 @@ def _afterwards(run: Injector, result: Run) -> None:
     world, arm = run.world, run.arm
     if result.outcome not in ("halted", "killed"):
         return
-    for _ in range(_AFTER_TICKS):
+    for k in range(_AFTER_TICKS):
         world.step(1)
-        _, qd, *_ = arm.read_arrays()
+        q, qd, *_ = arm.read_arrays()
         if result.outcome == "killed" and float(np.abs(qd).max()) < _AT_REST_RAD_S:
             run.first = run.halt = world.ticks
             return
-    if float(np.abs(qd).max()) > _AT_REST_RAD_S:
-        run.observer.violations["moves after the halt"] = float(np.abs(qd).max())
+        if k == _AFTER_TICKS - _REST_TICKS - 1:
+            before = q
+    # A finger that springs back from what it pressed on is fast for a tick and goes nowhere.
+    speed = float(np.abs(q - before).max()) / (_REST_TICKS * world.config.tick_s)
+    if speed > _AT_REST_RAD_S:
+        run.observer.violations["moves after the halt"] = speed
 
 
 def _judge(run: Injector, kind: Kind, result: Run) -> None:

@@ -34,6 +34,8 @@ class ForceConfig:
     Attributes:
         torque_share: a joint whose torque is above this share of its limit is at its limit.
         torque_s: for so long it may be there.
+        taken_w: a motor at its limit that is driven against it, and takes up more than this, has met
+            what is stronger than it.
         torque_rate_s: torque rates are means over so long; the simulated and the real joint both
             jump within a tick when the hand touches something.
         contact_n: pushing on against a force above this is slowed,
@@ -48,6 +50,7 @@ class ForceConfig:
 
     torque_share: float = bounded(0.98, 0.1, 1.0)
     torque_s: float = bounded(0.1, 0.0, 5.0)
+    taken_w: float = bounded(5.0, 0.0, 1000.0)
     torque_rate_s: float = bounded(0.05, 0.001, 1.0)
     contact_n: float = bounded(65.0, 1.0, 500.0)
     contact_most_n: float = bounded(90.0, 1.0, 500.0)
@@ -161,8 +164,8 @@ class SafetyConfig:
         self_slow_m: the arm's links keep at least this from each other at full speed,
         scene_slow_m: and this from what stands around (MoveIt Servo's 0.01 and 0.02 m).
         near_speed_m_s: the hand comes no faster to what stands around when it touches it,
-        near_deceleration_m_s2: and from afar no faster than it can brake to that at this,
-        near_hand_m: before it is so near: half the hand's width.
+        near_deceleration_m_s2: and from afar no faster than it can brake to that at this.
+        near_hand_m: so far from the tool, level with it, its fingers and their sides reach.
         novelty_scale: speed that is left where the policy's observation is unlike any before.
         novelty_most: largest novelty that still passes; 1 is the calibrated threshold.
     """

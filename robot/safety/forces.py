@@ -16,9 +16,15 @@ from robot.types import OK, RobotState, SafetyVerdict
 
 Array = NDArray[np.float64]
 
+_DRIVEN_TICKS = 3
+
 
 class TorqueMonitor:
-    """No motor stays at its torque limit, and no torque changes faster than its rate limit."""
+    """No motor stays at its torque limit, and no torque changes faster than its rate limit.
+
+    A motor that gives all it has and is driven the other way has met what is stronger: waiting on
+    would only let that gather speed.
+    """
 
     name = "torque"
     source = "libfranka: 87 and 12 N·m, 1000 N·m/s as a mean over 50 ms"
@@ -30,15 +36,17 @@ class TorqueMonitor:
         self._ticks = max(1, round(c.torque_s / config.tick_s))
         window = max(1, round(c.torque_rate_s / config.tick_s))
         self._rate = limits.joints.torque_rate_nm_s
+        self._taken_w = c.taken_w
         self._swing = self._rate * window * config.tick_s
         self._past: deque[list[float]] = deque(maxlen=window)
         self._full = 0
+        self._driven = 0
         self._wild = 0
 
     def forget(self) -> None:
         """Nothing was felt yet."""
         self._past.clear()
-        self._full = self._wild = 0
+        self._full = self._driven = self._wild = 0
 
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
         """SCALE at a limit, HALT where it lasts."""
@@ -50,10 +58,14 @@ class TorqueMonitor:
         self._wild = self._wild + 1 if swing > self._swing else 0
         if any(map(ge, map(abs, torque), self._limits)):
             self._full += 1
-            j = int((np.abs(state.joints.effort_nm) / self._limit).argmax())
+            effort, speed = state.joints.effort_nm, state.joints.velocity_rad_s
+            j = int((np.abs(effort) / self._limit).argmax())
             reason = f"joint {j + 1}: torque {torque[j]:.1f} N·m is at its limit"
+            self._driven = self._driven + 1 if speed[j] * torque[j] < -self._taken_w else 0
+            if self._driven >= _DRIVEN_TICKS:
+                return halt(f"{reason}, and it is driven against it", at_once=True)
             return halt(reason, at_once=True) if self._full >= self._ticks else slow(0.5, reason)
-        self._full = 0
+        self._full = self._driven = 0
         if self._wild:
             reason = f"torque changes by {swing:.0f} N·m in {self._swing / self._rate:.2f} s"
             return halt(reason) if self._wild >= self._ticks else slow(0.5, reason)

@@ -18,7 +18,7 @@ from robot.types import OK, RobotState, SafetyVerdict
 
 Array = NDArray[np.float64]
 _Placed = tuple[float, float, float, float, float, float, float, float]
-"""Cosine and sine of a box's yaw, its centre and its half edges, m."""
+"""Cosine and sine of a box's yaw; centre and half edges of it with the hand around it, m."""
 
 
 class NearingMonitor:
@@ -67,23 +67,41 @@ class NearingMonitor:
     ) -> float:
         """How fast a box is neared, as a share of what is allowed."""
         # Plain numbers: for a few boxes NumPy's calls take several times as long.
-        c, s, box_x, box_y, box_z, half_x, half_y, half_z = box
+        c, s, box_x, box_y, box_z, *half = box
         dx, dy = x - box_x, y - box_y
-        ax, ay, az = c * dx + s * dy, c * dy - s * dx, z - box_z  # in the box's own axes
-        ax = math.copysign(max(abs(ax) - half_x, 0.0), ax)
-        ay = math.copysign(max(abs(ay) - half_y, 0.0), ay)
-        az = math.copysign(max(abs(az) - half_z, 0.0), az)
-        gap_m = math.sqrt(ax * ax + ay * ay + az * az)
-        if gap_m == 0.0:  # between what stands there, or about to touch it: out of it is free
-            if dx * vx + dy * vy + (z - box_z) * vz >= 0.0:
-                return 0.0
-            return math.sqrt((vx * vx + vy * vy + vz * vz) / self._gentle)
-        closing = -(ax * (c * vx + s * vy) + ay * (c * vy - s * vx) + az * vz) / gap_m
-        return closing / math.sqrt(self._gentle + self._per_m * max(gap_m - self._hand_m, 0.0))
+        at = c * dx + s * dy, c * dy - s * dx, z - box_z  # in the box's own axes
+        v = c * vx + s * vy, c * vy - s * vx, vz
+        square = closing = 0.0
+        enters_s, leaves_s = -math.inf, math.inf
+        for p, w, h in zip(at, v, half, strict=True):
+            if abs(p) > h:
+                gap = math.copysign(abs(p) - h, p)
+                square += gap * gap
+                closing -= gap * w
+                if w == 0.0:
+                    leaves_s = -math.inf
+            if w != 0.0:
+                side = math.copysign(h, w)
+                enters_s = max(enters_s, (-side - p) / w)
+                leaves_s = min(leaves_s, (side - p) / w)
+        gap_m = math.sqrt(square)
+        ratio = 0.0
+        if gap_m > 0.0:
+            ratio = closing / gap_m / math.sqrt(self._gentle + self._per_m * gap_m)
+        elif at[0] * v[0] + at[1] * v[1] + at[2] * v[2] >= 0.0:
+            return 0.0  # it may touch, or stands around what is there: out of it is free
+        if enters_s <= leaves_s and leaves_s >= 0.0:  # going on like this, the hand hits it
+            speed = math.sqrt(vx * vx + vy * vy + vz * vz)
+            way_m = speed * max(enters_s, 0.0)
+            ratio = max(ratio, speed / math.sqrt(self._gentle + self._per_m * way_m))
+        return ratio
 
     def _surround(self, boxes: Sequence[Box]) -> None:
+        # A finger hits what the tool between them passes by: each box with the hand around it.
         self._boxes: list[tuple[str, _Placed]] = []
         for box in boxes:
             turn = math.cos(box.yaw_rad), math.sin(box.yaw_rad)
-            x, y, z = box.size_m
-            self._boxes.append((box.name, (*turn, *box.center_m, 0.5 * x, 0.5 * y, 0.5 * z)))
+            (x, y, z), half = box.center_m, [0.5 * edge for edge in box.size_m]
+            top, bottom = z + half[2] + self._fingertip_m, z - half[2] - self._hand_m
+            half = [half[0] + self._hand_m, half[1] + self._hand_m, 0.5 * (top - bottom)]
+            self._boxes.append((box.name, (*turn, x, y, 0.5 * (top + bottom), *half)))

@@ -187,12 +187,17 @@ class SingularityMonitor:
     def __init__(self, limits: RobotLimits, config: SafetyConfig, tick: Tick, sent: Sent) -> None:
         self._c, self._tick, self._sent = config, tick, sent
         self._speed = limits.joints.velocity_rad_s
+        self._warned = False
+
+    def forget(self) -> None:
+        """Nothing singular was near."""
+        self._warned = False
 
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
         """SCALE to the share of full speed that is left there; the way out is free."""
         c, tick = self._c, self._tick
         condition = tick.condition(tick.stop_rad)
-        if condition < c.singular_slow:
+        if condition < c.singular_slow and not self._warned:
             return OK
         # Where it would come to rest may lie beyond the worst: which way is it going now?
         here = self._sent.position_rad
@@ -200,10 +205,16 @@ class SingularityMonitor:
         longest = float(np.abs(way).max())
         if longest < 1e-9:
             return OK
+        now = tick.condition(here)
         near = tick.condition(here + way * min(1.0, _NEAR_RAD / longest))
-        if near <= tick.condition(here):
+        self._warned = max(condition, now, near) >= c.singular_slow
+        if near <= now:
             return OK
-        condition = max(condition, near)
+        # A command that was held back for long rests far beyond: what lies between counts, too.
+        between = [tick.condition(here + share * way) for share in (0.25, 0.5, 0.75)]
+        condition = max(condition, near, *between)
+        if condition < c.singular_slow:
+            return OK
         share = float((np.abs(tick.qd) / self._speed).max())
         # As before a wall: the root of the way that is left.
         room = (c.singular_stop - condition) / (c.singular_stop - c.singular_slow)

@@ -109,6 +109,16 @@ def test_a_motor_at_its_limit_slows_and_then_halts():
     assert monitor.check(state(0.97 * full), HOME[None], 0.0).level is OK
 
 
+@pytest.mark.parametrize(("speed_rad_s", "ticks"), [(-0.2, 3), (0.2, 24), (-0.02, 24)])
+def test_a_motor_that_is_driven_against_all_it_has_halts_at_once(speed_rad_s, ticks):
+    full, speed = np.zeros(7), np.zeros(7)
+    full[1], speed[1] = 87.0, speed_rad_s
+    monitor = TorqueMonitor(LIMITS, CONFIG)
+    found = [monitor.check(state(full, speed), HOME[None], 0.0) for _ in range(ticks)]
+    assert [v.level for v in found] == [SCALE] * (ticks - 1) + [HALT] and found[-1].at_once
+    assert ("driven against" in found[-1].reason) == (ticks == 3)
+
+
 @pytest.mark.parametrize(("swing_nm", "level"), [(45.0, OK), (55.0, SCALE)])
 def test_torque_rate_over_fifty_milliseconds(swing_nm, level):
     monitor = TorqueMonitor(LIMITS, CONFIG)
@@ -249,17 +259,28 @@ def test_the_hand_comes_gently_to_the_table_and_to_boxes():
     assert level is SCALE and "table" in reason
     assert scale == pytest.approx(1 / 1.1, rel=1e-6)
     assert nearing((0.0, 0.0, 1.5))[0] is OK
-    # A box 0.15 m below the tool, of which 0.05 m are the hand's; turned, and wider than high.
+    # A box 0.15 m below the tool; turned, and wider than high.
     box = Box((x, y, z - 0.25), (0.3, 0.2, 0.2), 0.7, "crate")
-    most = np.sqrt(CONFIG.near_speed_m_s**2 + 2 * CONFIG.near_deceleration_m_s2 * 0.1)
+    gap_m = 0.15 - LIMITS.gripper.fingertip_beyond_tool_m
+    most = np.sqrt(CONFIG.near_speed_m_s**2 + 2 * CONFIG.near_deceleration_m_s2 * gap_m)
     assert nearing((0.0, 0.0, -0.95 * most), box)[0] is OK
-    level, scale, reason = nearing((0.3, 0.0, -1.1 * most), box)
+    level, scale, reason = nearing((0.0, 0.0, -1.1 * most), box)
     assert level is SCALE and "crate" in reason
     assert scale == pytest.approx(1 / 1.1, rel=1e-6)
+    # Obliquely it comes as fast as along its way, which is longer.
+    most = np.sqrt(CONFIG.near_speed_m_s**2 + 2 * CONFIG.near_deceleration_m_s2 * 1.25 * gap_m)
+    oblique = np.array([0.6, 0.0, -0.8]) * most
+    assert nearing(tuple(0.99 * oblique), box)[0] is OK
+    assert nearing(tuple(1.1 * oblique), box)[1] == pytest.approx(1 / 1.1, rel=1e-6)
     assert nearing((1.5, 0.0, 0.0), box)[0] is OK  # past it
     beside = Box((x + 0.2, y, z), (0.1, 0.1, 0.1), name="post")
     assert nearing((0.9, 0.0, 0.0), beside, box)[2].endswith("post")
     assert nearing((-0.9, 0.0, 0.0), beside, box)[0] is OK
+    # The tool passes it by, a finger would not; both do further off.
+    ahead = [0.5 * 0.1 + share * CONFIG.near_hand_m for share in (0.9, 3.0)]
+    for offset_m, expected in zip(ahead, (SCALE, OK), strict=True):
+        below = Box((x + offset_m, y, z - 0.1), (0.1, 0.1, 0.1), name="rim")
+        assert nearing((0.0, 0.0, -0.6), below)[0] is expected
 
 
 @pytest.mark.parametrize("touching", [0.0, 0.02])
@@ -270,6 +291,22 @@ def test_a_gentle_hand_is_free_wherever_it_is(touching):
         velocity = [0.0, 0.0, 0.0]
         velocity[axis] = -0.99 * CONFIG.near_speed_m_s
         assert nearing(tuple(velocity), box)[0] is OK
+
+
+def test_a_command_that_was_held_back_does_not_leap_over_a_singular_posture():
+    before = np.array([0.68, -0.07, -1.81, -2.38, -0.10, 2.39, -1.87])
+    worst = np.array([0.65, -0.01, -1.79, -2.37, -0.01, 2.37, -1.94])
+    sent = sent_at(before)
+    tick = Tick(ARM, sent, LIMITS.joints, CONFIG)
+    assert tick.condition(before) < CONFIG.singular_stop < tick.condition(worst)
+    assert tick.condition(before + 6.0 * (worst - before)) < CONFIG.singular_slow
+    monitor = SingularityMonitor(LIMITS, CONFIG, tick, sent)
+    scales = []
+    for share in np.linspace(0.01, 3.0, 100):  # the command goes on, the arm does not
+        command = before + share * (worst - before)
+        tick.begin(state(q=before), command[None])
+        scales.append(monitor.check(state(), command[None], 0.0).scale)
+    assert min(scales[-50:]) == max(scales[-50:]) == 0.0
 
 
 def test_into_a_singular_posture_is_slowed_out_of_it_is_free():
