@@ -82,6 +82,7 @@ def _register() -> None:
     app.command("canary")(canary.canary)
     app.command("drift")(drift.drift)
     app.command("faults")(faults.faults)
+    app.command("soak")(faults.soak)
     app.command("estop")(faults.estop)
     demos_app.command("record")(demos.record)
     demos_app.command("teleop")(teleop.teleop)

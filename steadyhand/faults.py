@@ -1,4 +1,4 @@
-"""``steadyhand faults`` and ``steadyhand estop``: prove the monitors, and stop an arm."""
+"""``steadyhand faults``, ``soak`` and ``estop``: prove the monitors, and stop an arm."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from policies.bundle.format import Bundle, shipped
 from policies.evaluation.faults import Campaign, CampaignName, default_out, run_campaign
 from policies.evaluation.novelty import calibrate as calibrate_novelty
 from policies.evaluation.novelty import observe_picks
+from policies.evaluation.soak import soak as run_soak
 from robot.errors import ConfigError
 from robot.safety import estop as stops
 from robot.safety.novelty import calibration_path
@@ -51,7 +52,7 @@ def faults(
         target = out or calibration_path()
         with progress("picks", calibrate) as bar:
             picks = observe_picks(
-                shipped(), calibrate, seed, on_pick=lambda _: bar.advance(bar.task_ids[0])
+                shipped(), calibrate, seed, workers, on_pick=lambda: bar.advance(bar.task_ids[0])
             )
         file = calibrate_novelty(picks, alpha, Bundle.load(shipped()), target)
         emit(
@@ -86,6 +87,25 @@ def faults(
         wrong = {k: row[k] for k in ("undetected", "wrong", "violations") if row[k]}
         if wrong:
             ERR.print(f"  {name}: {wrong}", highlight=False)
+
+
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.1, help="Of simulated time.")] = 10.0,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for recordings; those that are whole are removed.")
+    ] = Path("runs/soak"),
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Pick with random faults for long, and watch memory, handles and recordings."""
+    began = time.monotonic()
+    with progress("simulated seconds", round(60 * minutes)) as bar:
+        result = run_soak(
+            60.0 * minutes, out, seed, lambda at_s: bar.update(bar.task_ids[0], completed=at_s)
+        )
+    emit(result | {"wall_s": round(time.monotonic() - began, 1)}, json, "soak")
+    if not result["passed"]:
+        raise typer.Exit(1)
 
 
 def estop(

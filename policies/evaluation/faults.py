@@ -31,6 +31,7 @@ from policies.edge.runtime import EdgePolicy
 from policies.provenance import git_commit
 from robot.errors import ConfigError
 from robot.limits import load_limits
+from robot.loop.log import RunLog
 from robot.safety.config import SafetyConfig
 from robot.safety.novelty import Novelty
 from robot.safety.suite import NAMES
@@ -121,18 +122,28 @@ def _calibrated() -> bool:
     return Novelty.shipped(Bundle.load(shipped()).model("policy")) is not None
 
 
-class _Worker:
+class Picks:
+    """The shipped bundle's picks of one test object each, in this process, all monitors on.
+
+    Args:
+        campaign: tells which monitors are left out.
+    """
+
     def __init__(self, campaign: Campaign) -> None:
         self._campaign = campaign
         self._models = object_set("test")
         self._kinds = {kind.name: kind for kind in ALL}
-        self._station = self._make()
+        #: Where they happen.
+        self.station = self._make()
 
-    def run(self, kind: str, phase: str, seed: int) -> Run:
-        run = run_fault(self._station, self._models, self._kinds.get(kind), phase, seed)
+    def run(self, kind: str, phase: str, seed: int, log: RunLog | None = None) -> Run:
+        """One pick with a fault of this kind, or none where it is empty; ``log`` is told of it."""
+        station = self.station
+        station.player.log = station.picker.log = log
+        run = run_fault(station, self._models, self._kinds.get(kind), phase, seed)
         if "number" in run.violations:  # a world that was told NaN is good for nothing more
-            self._station.close()
-            self._station = self._make()
+            station.close()
+            self.station = self._make()
         return run
 
     def _make(self) -> Station:
@@ -147,14 +158,14 @@ class _Worker:
         )
 
 
-_worker: tuple[Campaign, _Worker] | None = None
+_picks: tuple[Campaign, Picks] | None = None
 
 
 def _work(campaign: Campaign, item: tuple[str, str, int]) -> Run:
-    global _worker
-    if _worker is None or _worker[0] != campaign:
-        _worker = campaign, _Worker(campaign)
-    return _worker[1].run(*item)
+    global _picks
+    if _picks is None or _picks[0] != campaign:
+        _picks = campaign, Picks(campaign)
+    return _picks[1].run(*item)
 
 
 def _runs(campaign: Campaign, items: Sequence[tuple[str, str, int]], workers: int) -> Iterator[Run]:

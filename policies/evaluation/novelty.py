@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from itertools import zip_longest
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import yaml
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from envs.objects import object_set
 from envs.physics import physics
 from envs.scene import DropConfig
-from envs.station import Station
+from envs.station import Sensing, Station
 from policies.bundle.format import Bundle
 from policies.edge.runtime import EdgePolicy
 from policies.evaluation.grasping import load_detector, load_scorer
@@ -23,6 +25,8 @@ from robot.limits import load_limits
 from robot.safety.novelty import NoveltyFile, fit
 
 Floats = NDArray[np.float32]
+
+SENSINGS: tuple[Sensing, ...] = ("truth", "camera")
 
 
 class _Noting:
@@ -45,20 +49,44 @@ def observe_picks(
     source: Path,
     picks: int,
     seed: int,
-    sensing: Literal["truth", "camera"] = "truth",
+    workers: int = 0,
     objects: str = "train",
-    on_pick: Callable[[int], None] | None = None,
+    on_pick: Callable[[], None] | None = None,
 ) -> list[Floats]:
     """Each nominal pick's observations (steps, n), of the policy's part alone.
+
+    Every other pick is seen through the cameras, the rest as it is: the calibration is to hold for
+    both.
 
     Args:
         source: the bundle's folder.
         picks: how many.
         seed: fixes them all.
-        sensing: how the station sees.
+        workers: with two and more, both kinds at once, in processes of their own.
         objects: object set.
-        on_pick: called after each, with how many there are.
+        on_pick: called after each, or, with workers, when all of a kind are done.
     """
+    kinds = [(SENSINGS[k], len(range(k, picks, 2))) for k in range(2)]
+    if workers < 2:
+        seen = [_observe(source, *kind, seed, objects, on_pick) for kind in kinds]
+    else:
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+            futures = [pool.submit(_observe, source, *kind, seed, objects) for kind in kinds]
+            seen = [future.result() for future in futures]
+        if on_pick is not None:
+            for _ in range(picks):
+                on_pick()
+    return [pick for pair in zip_longest(*seen) for pick in pair if pick is not None]
+
+
+def _observe(
+    source: Path,
+    sensing: Sensing,
+    picks: int,
+    seed: int,
+    objects: str,
+    on_pick: Callable[[], None] | None = None,
+) -> list[Floats]:
     bundle = Bundle.load(source)
     policy = _Noting(EdgePolicy(bundle))
     camera = sensing == "camera"
@@ -76,7 +104,7 @@ def observe_picks(
         for number in range(8 * picks):
             if len(out) == picks:
                 break
-            rng = np.random.default_rng((seed, 23, number))
+            rng = np.random.default_rng((seed, 23, SENSINGS.index(sensing), number))
             model = models[int(rng.integers(len(models)))]
             policy.seen = []
             try:
@@ -87,18 +115,19 @@ def observe_picks(
             if policy.seen:
                 out.append(np.array(policy.seen))
                 if on_pick is not None:
-                    on_pick(len(out))
+                    on_pick()
     finally:
         station.close()
     return out
 
 
 def calibrate(picks: list[Floats], alpha: float, bundle: Bundle, out: Path) -> NoveltyFile:
-    """Fit on half of a bundle's picks, set the threshold on the others, and write the file."""
-    half = len(picks) // 2
+    """Fit on two picks of four, set the threshold on the others, and write the file."""
     seen = [pick.astype(np.float64) for pick in picks]
+    fitted = [pick for k, pick in enumerate(seen) if k % 4 < 2]
+    held_out = [pick for k, pick in enumerate(seen) if k % 4 >= 2]
     observed = EdgePolicy(bundle).metadata.observation_names
-    file = fit(seen[:half], seen[half:], alpha, bundle.model("policy"), observed)
+    file = fit(fitted, held_out, alpha, bundle.model("policy"), observed)
     part = out.with_name(out.name + ".part")
     head = "# What the shipped policy has seen in nominal picks: steadyhand faults --calibrate.\n"
     plain = asdict(file)

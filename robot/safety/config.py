@@ -34,8 +34,8 @@ class ForceConfig:
     Attributes:
         torque_share: a joint whose torque is above this share of its limit is at its limit.
         torque_s: for so long it may be there.
-        taken_w: a motor at its limit that is driven against it, and takes up more than this, has met
-            what is stronger than it.
+        taken_w: a motor at its limit that is driven against it, and takes up more than this, has
+            met what is stronger than it.
         torque_rate_s: torque rates are means over so long; the simulated and the real joint both
             jump within a tick when the hand touches something.
         contact_n: pushing on against a force above this is slowed,

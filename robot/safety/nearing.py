@@ -101,7 +101,8 @@ class NearingMonitor:
         self._boxes: list[tuple[str, _Placed]] = []
         for box in boxes:
             turn = math.cos(box.yaw_rad), math.sin(box.yaw_rad)
-            (x, y, z), half = box.center_m, [0.5 * edge for edge in box.size_m]
-            top, bottom = z + half[2] + self._fingertip_m, z - half[2] - self._hand_m
-            half = [half[0] + self._hand_m, half[1] + self._hand_m, 0.5 * (top - bottom)]
-            self._boxes.append((box.name, (*turn, x, y, 0.5 * (top + bottom), *half)))
+            (x, y, z), (length, width, height) = box.center_m, box.size_m
+            top, bottom = z + 0.5 * height + self._fingertip_m, z - 0.5 * height - self._hand_m
+            center = x, y, 0.5 * (top + bottom)
+            half = 0.5 * length + self._hand_m, 0.5 * width + self._hand_m, 0.5 * (top - bottom)
+            self._boxes.append((box.name, (*turn, *center, *half)))
