@@ -34,7 +34,7 @@ from perception.fusion import Fusion
 from perception.look import CameraPerception
 from perception.watch import CameraWatch
 from robot.errors import ConfigError
-from robot.execution.acting import Acting, AtOnce
+from robot.execution.acting import Acting, Asked, AtOnce, Watched
 from robot.execution.grasp import GraspLoop
 from robot.execution.pick import PickConfig, Picker
 from robot.execution.player import Player
@@ -43,7 +43,7 @@ from robot.limits import RobotLimits, load_limits
 from robot.loop.log import RunLog
 from robot.planning.body import ArmBody
 from robot.planning.obstacles import Box
-from robot.safety.novelty import Novelty, WatchedPolicy
+from robot.safety.novelty import Novelty
 from robot.safety.suite import for_picks
 from robot.safety.supervisor import SafetyConfig, Supervisor
 from robot.types import Pose
@@ -116,11 +116,9 @@ class Station:
             self.loop,
             log,
         )
-        if novelty is not None:
-            policy = WatchedPolicy(policy, novelty, player.supervisor.signals)
         self.player = player
-        self._policy = policy
-        self.acting = Acting(player, AtOnce(policy), watch if watches else None)
+        self._policy, self._novelty = policy, novelty
+        self.acting = Acting(player, self._asked(policy), watch if watches else None)
         self.picker = Picker(
             self.limits,
             player,
@@ -202,11 +200,17 @@ class Station:
     @policy.setter
     def policy(self, policy: Policy) -> None:
         self._policy = policy
-        self.acting.policy = AtOnce(policy)
+        self.acting.policy = self._asked(policy)
 
     def close(self) -> None:
         """Disconnect from Bullet."""
         self.world.close()
+
+    def _asked(self, policy: Policy) -> Asked:
+        asked = AtOnce(policy)
+        if self._novelty is None:
+            return asked
+        return Watched(asked, self._novelty, self.player.supervisor.signals)
 
     def _own(self, points_m: NDArray[np.float64]) -> NDArray[np.bool_]:
         q, _, _, opening_m, _ = self.arm.read_arrays()

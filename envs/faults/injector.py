@@ -94,12 +94,12 @@ class Injector:
             "filter": self.supervisor.filter,
             "robot": player.robot,
             "clock": player.clock,
-            "policy": station.policy,
+            "policy": station.acting.policy,
         }
         self.supervisor.filter = self._filter  # type: ignore[method-assign,assignment]
         player.robot = _Robot(self, player.robot)
         player.clock = _Clock(self, player.clock)
-        station.policy = _Policy(self, station.policy)
+        station.acting.policy = _Policy(self, station.acting.policy)
         self.world.before_tick = self._before_tick
         return self
 
@@ -109,7 +109,7 @@ class Injector:
             self.fault.end(self)
         self.supervisor.filter = self._real["filter"]  # type: ignore[method-assign]
         self.player.robot, self.player.clock = self._real["robot"], self._real["clock"]
-        self.station.policy = self._real["policy"]
+        self.station.acting.policy = self._real["policy"]
         self.world.before_tick = None
         self.observer.close()
 
@@ -220,10 +220,13 @@ class _Policy:
         """As the policy."""
         self._policy.reset()
 
-    def act(self, observation: Floats) -> Floats:
-        """What it does about what it sees."""
+    def ask(self, observation: Floats) -> None:
+        """Show it what there is, or what became of it."""
         run = self._run
-        if not run.active:
-            action: Floats = self._policy.act(observation)
-            return action
-        return run.fault.act(run, self._policy.act(run.fault.see(run, observation)))
+        self._policy.ask(run.fault.see(run, observation) if run.active else observation)
+
+    def answer(self) -> Floats | None:
+        """What it does about what it saw."""
+        run = self._run
+        action: Floats | None = self._policy.answer()
+        return run.fault.act(run, action) if run.active and action is not None else action

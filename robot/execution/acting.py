@@ -14,6 +14,8 @@ from robot.execution.grasp import TICKS, GraspLoop, Outcome
 from robot.execution.player import Motion, Player
 from robot.execution.states import PartStates, PickState
 from robot.interface import Policy, Watch
+from robot.safety.novelty import Novelty
+from robot.safety.signals import Signals
 from robot.types import GraspCandidate, Look, ObjectState
 
 T = TypeVar("T")
@@ -51,6 +53,33 @@ class AtOnce:
         """The action, once."""
         action, self._action = self._action, None
         return action
+
+
+class Watched:
+    """A policy of which it is told how new what it sees is.
+
+    Args:
+        policy: acts.
+        novelty: scores what it sees.
+        signals: gets the score; 1 is the threshold.
+    """
+
+    def __init__(self, policy: Asked, novelty: Novelty, signals: Signals) -> None:
+        self._policy, self._novelty, self._signals = policy, novelty, signals
+
+    def reset(self) -> None:
+        """Forget the previous episode."""
+        self._signals.novelty = None
+        self._policy.reset()
+
+    def ask(self, observation: NDArray[np.float32]) -> None:
+        """Score it, and pass it on."""
+        self._signals.novelty = self._novelty.score(observation) / self._novelty.threshold
+        self._policy.ask(observation)
+
+    def answer(self) -> NDArray[np.float32] | None:
+        """The action, once."""
+        return self._policy.answer()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from configs.load import find, load
 from robot import observation
 from robot.errors import SafetyError
-from robot.interface import Policy
 from robot.safety.config import SafetyConfig
 from robot.safety.signals import Signals
 from robot.safety.verdict import slow
@@ -154,29 +153,6 @@ def fit(
     scorer = Novelty(blank)
     largest = sorted(max(scorer.score(row) for row in pick) for pick in held_out)
     return replace(blank, threshold=round(largest[rank - 1], 4))
-
-
-class WatchedPolicy:
-    """A policy that also says how new what it sees is.
-
-    Args:
-        policy: acts.
-        novelty: scores what it sees.
-        signals: gets the score.
-    """
-
-    def __init__(self, policy: Policy, novelty: Novelty, signals: Signals) -> None:
-        self.policy, self._novelty, self._signals = policy, novelty, signals
-
-    def reset(self) -> None:
-        """Forget the previous episode."""
-        self._signals.novelty = None
-        self.policy.reset()
-
-    def act(self, observation: Floats) -> Floats:
-        """(n_obs,) float32 to (n_act,) float32."""
-        self._signals.novelty = self._novelty.score(observation) / self._novelty.threshold
-        return self.policy.act(observation)
 
 
 class NoveltyMonitor:

@@ -9,8 +9,9 @@ import pytest
 
 from robot import observation
 from robot.errors import SafetyError
+from robot.execution.acting import AtOnce, Watched
 from robot.safety.config import SafetyConfig
-from robot.safety.novelty import Novelty, NoveltyMonitor, WatchedPolicy, fit
+from robot.safety.novelty import Novelty, NoveltyMonitor, fit
 from robot.safety.signals import Signals
 from robot.types import GripperState, JointState, RobotState, VerdictLevel
 
@@ -60,14 +61,14 @@ def test_it_slows_and_asks_for_a_look_and_does_not_halt(novelty: Novelty) -> Non
 
     signals = Signals(policy_stamp_s=0.0)
     policy, monitor = (
-        WatchedPolicy(Still(), novelty, signals),
+        Watched(AtOnce(Still()), novelty, signals),
         NoveltyMonitor(SafetyConfig(), signals),
     )
     made = picks(1, 4)[0][0]
-    policy.act(made)
+    policy.ask(made)
     assert monitor.check(STATE, np.zeros((1, 7)), 0.0).level is VerdictLevel.OK
     made[ROWS[1]] += 50.0
-    policy.act(made)
+    policy.ask(made)
     assert monitor.check(STATE, np.zeros((1, 7)), 0.0).level is VerdictLevel.SCALE
     signals.novelty = float("nan")
     assert monitor.check(STATE, np.zeros((1, 7)), 0.0).level is VerdictLevel.SCALE
