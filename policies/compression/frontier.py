@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
@@ -48,10 +48,39 @@ class Point:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Final:
+    """How a variant did against fp32 on fresh pairs.
+
+    Attributes:
+        name: of its recipe.
+        success: share of the episodes, and fp32's.
+        difference: of both.
+        low: lower end of its 95 % interval,
+        high: and upper end.
+        episodes: pairs.
+    """
+
+    name: str
+    success: tuple[float, float]
+    difference: float
+    low: float
+    high: float
+    episodes: int
+
+    def __str__(self) -> str:
+        own, base = (f"{100 * share:.1f} %" for share in self.success)
+        low, high = (f"{100 * end:+.1f}" for end in (self.low, self.high))
+        return (
+            f"{self.name}: {own}, fp32 {base}; {100 * self.difference:+.1f} points "
+            f"({low} to {high}) on {self.episodes} fresh pairs"
+        )
+
+
 RULE = (
-    "of the variants whose success lies at most {loss:.1%} below fp32's by the lower end of the "
-    "paired 95 % interval, the one with the least product of size and median latency, each over "
-    "fp32's"
+    "of the variants in the order of the product of size and median latency, each over fp32's, the "
+    "first whose success on fresh pairs lies at most {loss:.1%} below fp32's by the lower end of "
+    "the paired 95 % interval"
 )
 
 
@@ -66,16 +95,36 @@ def front(points: Sequence[Point]) -> list[str]:
     return [p.name for p in points if not any(beats(other, p) for other in points)]
 
 
-def choice(points: Sequence[Point], max_loss: float) -> str:
-    """The name of the variant to ship by ``RULE``; fp32 where no other keeps the bound."""
+def choice(
+    points: Sequence[Point], max_loss: float, decide: Callable[[str], Final]
+) -> tuple[str, list[Final]]:
+    """The variant to ship by ``RULE``, and what was measured for it.
+
+    Args:
+        points: what the sweep found; those that surely lose more are not tried.
+        max_loss: share of the episodes.
+        decide: measures one on fresh pairs.
+
+    Returns:
+        Its name, fp32 where no smaller one keeps the bound, and all that were tried.
+    """
     base = next(p for p in points if p.name == "fp32")
-    fit = [p for p in points if p is base or p.loss_ci95[0] >= -max_loss]
-    best = min(fit, key=lambda p: (p.bytes / base.bytes) * (p.p50_us / base.p50_us))
-    return best.name
+    finals = []
+    for point in sorted(points, key=lambda p: p.bytes * p.p50_us):
+        if point is base:
+            break
+        if point.loss_ci95[1] < -max_loss:
+            continue
+        finals.append(decide(point.name))
+        if finals[-1].low >= -max_loss:
+            return point.name, finals
+    return base.name, finals
 
 
-def markdown(points: Sequence[Point], chosen: str, max_loss: float) -> str:
-    """The table for people."""
+def markdown(
+    points: Sequence[Point], chosen: str, max_loss: float, finals: Sequence[Final] = ()
+) -> str:
+    """The table for people, and what the choice was made by."""
     on_front = set(front(points))
     lines = [
         "| variant | success | difference to fp32, points | kB | p50 µs | p99 µs | memory MB "
@@ -93,7 +142,8 @@ def markdown(points: Sequence[Point], chosen: str, max_loss: float) -> str:
             f"{'yes' if p.name in on_front else ''} |"
         )
     rule = RULE.format(loss=max_loss)
-    lines += ["", f"Chosen: **{chosen}**, {rule}. {points[0].episodes} paired episodes each."]
+    lines += ["", f"{points[0].episodes} paired episodes each. Chosen: **{chosen}**: {rule}."]
+    lines += ["", *(f"- {final}" for final in finals)] if finals else []
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from configs.load import as_dict, bounded
 from policies.bundle.format import Bundle
-from policies.compression.frontier import RULE, Point, choice, front, markdown, plot
+from policies.compression.frontier import RULE, Final, Point, choice, front, markdown, plot
 from policies.compression.recipe import Recipe
 from policies.compression.variant import Say, compress, write_variant
 from policies.demos.dataset import Demonstrations
@@ -37,7 +37,8 @@ class SweepConfig:
     """How variants are compared.
 
     Attributes:
-        episodes: paired.
+        episodes: paired, of every variant.
+        final_episodes: paired and fresh, of those that may be chosen, until one holds.
         seed: of the episodes.
         objects: to grasp. Choosing on the test objects would make their figure worth less.
         physics: the setting.
@@ -47,6 +48,7 @@ class SweepConfig:
     """
 
     episodes: int = bounded(200, 2, 1_000_000)
+    final_episodes: int = bounded(1000, 2, 1_000_000)
     seed: int = bounded(2000, 0, 2**31 - 1)
     objects: str = "train"
     physics: str = "hard"
@@ -101,7 +103,7 @@ def sweep(
         except SteadyhandError as error:
             refused[name] = str(error)
             say(f"sweep: {name} is left out: {error}")
-    outcomes = {m.name: _outcomes(m, out, config, say) for m in made}
+    outcomes = {m.name: _outcomes(m, out, config, config.episodes, say) for m in made}
     speed = _latencies(made, config.calls)
     base = outcomes["fp32"]
     reference = _actions(made[0])
@@ -126,18 +128,31 @@ def sweep(
                 float(np.abs(_actions(m) - reference).mean()),
             )
         )
-    chosen = choice(points, config.max_loss)
+    by_name = {m.name: m for m in made}
+
+    def decide(name: str) -> Final:
+        fresh = config.seed + 1
+        own, base = (
+            _outcomes(by_name[n], out, config, config.final_episodes, say, fresh)
+            for n in (name, "fp32")
+        )
+        found, rates = paired_difference(own, base), (float(np.mean(own)), float(np.mean(base)))
+        ends = found.difference, found.low, found.high
+        return Final(name, rates, *ends, config.final_episodes)
+
+    chosen, finals = choice(points, config.max_loss, decide)
     result = {
         "points": [p.as_dict() for p in points],
         "front": front(points),
         "chosen": chosen,
+        "finals": [asdict(final) for final in finals],
         "rule": RULE.format(loss=config.max_loss),
-        "bundle": str(next(m.folder for m in made if m.name == chosen)),
+        "bundle": str(by_name[chosen].folder),
         "refused": refused,
         "config": as_dict(config),
     }
     replace_json(out / "frontier.json", result)
-    replace_file(out / "frontier.md", markdown(points, chosen, config.max_loss).encode())
+    replace_file(out / "frontier.md", markdown(points, chosen, config.max_loss, finals).encode())
     replace_file(out / "frontier.svg", plot(points, chosen).encode())
     return result
 
@@ -166,7 +181,9 @@ def _made(
     return _Made(name, recipe, folder, card["recipe"]["acts"], int(count))
 
 
-def _outcomes(made: _Made, out: Path, config: SweepConfig, say: Say) -> list[bool]:
+def _outcomes(
+    made: _Made, out: Path, config: SweepConfig, episodes: int, say: Say, seed: int | None = None
+) -> list[bool]:
     done: dict[int, bool] = {}
 
     def note(result: EpisodeResult) -> None:
@@ -174,10 +191,12 @@ def _outcomes(made: _Made, out: Path, config: SweepConfig, say: Say) -> list[boo
 
     subject = Subject("bundle", made.folder, made.acts)
     setup = GraspSetup(subject, "single", config.objects, "truth", config.physics)
-    file = out / f"{made.folder.name}.jsonl"
-    evaluate_grasp(setup, config.episodes, config.seed, config.workers, file, note)
-    won = [done[s] for s in episode_seeds(config.seed, 0, config.episodes)]
-    say(f"sweep: {made.name}: {np.mean(won):.3f} of {len(won)}")
+    which = "" if seed is None else "-final"
+    file = out / f"{made.folder.name}{which}.jsonl"
+    seed = config.seed if seed is None else seed
+    evaluate_grasp(setup, episodes, seed, config.workers, file, note)
+    won = [done[s] for s in episode_seeds(seed, 0, episodes)]
+    say(f"sweep: {made.name}: {np.mean(won):.3f} of {len(won)}{' fresh' if which else ''}")
     return won
 
 

@@ -17,7 +17,7 @@ from perception.training.rounding import Rounding, affine
 from policies.bundle.format import Bundle
 from policies.bundle.verify import verify_bundle
 from policies.compression.fit import error, fit, twin
-from policies.compression.frontier import Point, choice, front, markdown, plot
+from policies.compression.frontier import Final, Point, choice, front, markdown, plot
 from policies.compression.low_rank import factored
 from policies.compression.prune import importance, prune, sparsity
 from policies.compression.quantize import QuantizeConfig
@@ -286,9 +286,11 @@ def test_steps_follow_each_other(taught: PolicyNetwork, reach_demos: Demonstrati
         compress(taught, reach_demos, recipe(strict))
 
 
-def point(name: str, success: float, size: int, p50: float, low: float = 0.0) -> Point:
+def point(
+    name: str, success: float, size: int, p50: float, low: float = 0.0, high: float = 0.0
+) -> Point:
     ci = (success - 0.02, min(1.0, success + 0.02))
-    return Point(name, "a <b>", success, ci, 0.0, (low, 0.0), 200, size, p50, 2 * p50, 1.0, 9, 0.0)
+    return Point(name, "a <b>", success, ci, 0.0, (low, high), 200, size, p50, 2 * p50, 1.0, 9, 0.0)
 
 
 def test_the_choice_follows_its_rule() -> None:
@@ -297,14 +299,24 @@ def test_the_choice_follows_its_rule() -> None:
         point("int8", 0.97, 110_000, 8.0, -0.015),
         point("student", 0.96, 30_000, 4.0, -0.03),  # too much may be lost
         point("slow", 0.97, 100_000, 20.0, -0.01),
-        point("bad", 0.90, 120_000, 9.0, -0.1),
+        point("bad", 0.90, 120_000, 9.0, -0.1, -0.04),
     ]
-    assert choice(points, 0.02) == "int8"
-    assert choice(points, 0.05) == "student"
-    assert choice(points, 0.0) == "fp32"
+    lows = {"int8": -0.015, "student": -0.03, "slow": -0.01}
+
+    def decide(name: str) -> Final:
+        return Final(name, (0.96, 0.97), -0.01, lows[name], 0.01, 1000)
+
+    for max_loss, chosen, tried in (
+        (0.02, "int8", ["student", "int8"]),
+        (0.05, "student", ["student"]),
+        (0.0, "fp32", ["student", "int8", "slow"]),  # bad is surely worse, and not tried
+    ):
+        name, finals = choice(points, max_loss, decide)
+        assert name == chosen and [final.name for final in finals] == tried
     assert set(front(points)) == {"int8", "student", "slow"}
-    text = markdown(points, "int8", 0.02)
+    text = markdown(points, "int8", 0.02, [decide("student"), decide("int8")])
     assert "| int8 **chosen** | 97.0 %" in text and "at most 2.0% below" in text
+    assert "- int8: 96.0 %, fp32 97.0 %; -1.0 points (-1.5 to +1.0) on 1000 fresh pairs" in text
     picture = plot(points, "int8")
     names = {p.name for p in points}
     import xml.etree.ElementTree as ElementTree
