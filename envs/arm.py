@@ -138,17 +138,26 @@ class SimArm:
         return JointCommand(np.array(q), np.array(qd))
 
     def stop(self) -> None:
-        """Hold the present joints; the hand goes on holding what it holds.
+        """Hold the present joints until the next command; the hand holds on to what it holds.
 
-        A joint that strains gives way a little: these motors are rigid, and would keep up for ever
-        the force with which the arm pressed on something, where a real arm springs back.
+        A joint that strains meanwhile gives way a little, again and again: these motors are rigid,
+        and would keep up for ever the force with which the arm pressed on something, where a real
+        arm springs back.
         """
+        self._queue.clear()
+        self._hold()
+
+    def _hold(self, only_strained: bool = False) -> None:
         q, _, effort, opening, _ = self.read_arrays()
         strained = self.limits.joints.strained(effort)
-        q = q - np.where(strained, np.copysign(_GIVES_WAY_RAD, effort), 0.0)
-        self._queue.clear()
-        self.world.watchdog.rest()
-        self._apply(q.tolist(), self._rest, *(self._fingers_told or (opening, self.force_limit_n)))
+        if strained.any() or not only_strained:
+            q = q - np.where(strained, np.copysign(_GIVES_WAY_RAD, effort), 0.0)
+            fingers = self._fingers_told or (opening, self.force_limit_n)
+            self._apply(q.tolist(), self._rest, *fingers)
+        self.world.watchdog.put_off(self.world.ticks + 1, self._give_way)
+
+    def _give_way(self) -> None:
+        self._hold(only_strained=True)
 
     # The same without nouns, for the training loop --------------------------------------------
 

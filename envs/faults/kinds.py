@@ -89,8 +89,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("policy_adversarial", lambda: loop.Acting("adversarial"),
          ("recover", "slow", "halt"), lasts=None, phases=("grasp",)),
     Kind("policy_nan", lambda: loop.Acting("nan"), ("halt",), phases=("grasp",)),
+    # Slowly; what it then runs into halts it.
     Kind("policy_confused", loop.Confused,
-         ("slow",), 3, lasts=180, phases=("grasp",), monitor="novelty"),
+         ("slow", "halt"), 3, lasts=180, phases=("grasp",), monitor="novelty"),
     Kind("process_paused", lambda: loop.Paused(30),
          ("halt",), 32, phases=_MOVES, monitor="overrun"),
     Kind("process_paused_briefly", lambda: loop.Paused(3), ("none",), lasts=60, phases=_MOVES),

@@ -111,6 +111,8 @@ class Observer:
         self.since: dict[str, int] = {}
         #: (7,) °C: what the motors really have, where a fault heats them.
         self.motor_c: Array | None = None
+        #: Bodies that came out of nowhere: any link may touch them, and how hard is what counts.
+        self.unseen: set[int] = set()
         self._told: list[Array] = []
         self._moved: dict[str, float] = {}
         self._run: dict[str, int] = {}
@@ -238,7 +240,7 @@ class Observer:
                     hits += distance < 0.0
                 continue
             force += normal * size
-            if link not in _HAND and link >= 2:
+            if link not in _HAND and link >= 2 and other not in self.unseen:
                 hits += distance < 0.0
         near = pybullet.getClosestPoints(body, body, 0.0, physicsClientId=client)
         for point in near:

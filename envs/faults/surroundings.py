@@ -110,6 +110,7 @@ class Blocked(Fault):
         self._body = pybullet.createMultiBody(
             0.0, shape, basePosition=(at + ahead * 0.16).tolist(), physicsClientId=client
         )
+        run.observer.unseen.add(self._body)
 
     def before_tick(self, run: Injector) -> None:
         """It takes effect when they meet."""
