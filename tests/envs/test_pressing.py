@@ -58,3 +58,17 @@ def test_what_runs_into_a_block_halts_and_lets_go_of_it(station, way, speed_m_s)
     assert max(runs) <= 60  # 0.25 s
     assert not any(strained[-90:])
     assert np.abs(station.arm.read_arrays()[1]).max() < 0.05
+
+
+def test_a_stopped_arm_gives_way_to_what_comes_to_press_on_it(station):
+    station.begin([BALL], DropConfig(), 3)
+    arm, world = station.arm, station.world
+    tip = station.loop.kinematics.forward(station.player.q_sent).position_m
+    top = tip[2] - station.limits.gripper.fingertip_beyond_tool_m
+    arm.stop()
+    world.step(5)
+    world.fix(Box((tip[0], tip[1], top + 0.004 - 0.05), (0.2, 0.2, 0.1)))  # 4 mm into the fingers
+    world.step(240)
+    effort = arm.read_arrays()[2]
+    assert not station.limits.joints.strained(effort).any()
+    assert np.abs(arm.read_arrays()[1]).max() < 0.02
