@@ -72,6 +72,11 @@ def run_fault(
         _once(station, models, kind, rng, result)
         if result.happened or kind is None:
             break
+    if result.wrong and not result.halted and kind is not None and kind.expect == ("none",):
+        # Was that an answer to the fault, or is this pick slowed by itself?
+        twin = Run("", "", seed)
+        _once(station, models, None, np.random.default_rng((seed, name, attempt)), twin)
+        result.wrong = twin.slowed == 0
     return result
 
 

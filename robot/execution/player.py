@@ -136,16 +136,21 @@ class Player:
         verdict = self.command(q, qd)
         self.advance()
         if verdict.level is VerdictLevel.HALT:
-            calm = 0
-            for _ in range(_LONGEST_BRAKING_TICKS):
-                calm = 0 if self._strained else calm + 1
-                if self.supervisor.at_rest and (calm * TICK_S > _CALM_S or not self._stopped):
-                    break
-                self.command(q, qd)
-                self.advance()
-            self.robot.stop()
+            self._rest()
             raise SafetyError(f"halted: {verdict.reason}")
         return verdict
+
+    def _rest(self) -> None:
+        """Halted: bring the arm to rest, as far as it still answers, and have it stay there."""
+        q, qd = self.q_sent, np.zeros_like(self.q_sent)  # the supervisor has its own way
+        calm = 0
+        for _ in range(_LONGEST_BRAKING_TICKS):
+            calm = 0 if self._strained else calm + 1
+            if self.supervisor.at_rest and (calm * TICK_S > _CALM_S or not self._stopped):
+                break
+            self.command(q, qd)
+            self.advance()
+        self.robot.stop()
 
     def command(self, q: Array, qd: Array) -> SafetyVerdict:
         """The first half of a tick: what is left of a command goes to the robot.
@@ -205,13 +210,18 @@ class Player:
 
     def run(self, motion: Motion[T]) -> T:
         """Drive a motion to its end, tick by tick; raises as ``tick`` does."""
-        try:
-            wanted = next(motion)
-            while True:
-                wanted = motion.send(self.tick(*wanted))
-        except StopIteration as end:
-            result: T = end.value
-            return result
+        verdict: SafetyVerdict | None = None
+        while True:
+            try:
+                wanted = next(motion) if verdict is None else motion.send(verdict)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            except SafetyError:  # of the motion itself, between two ticks
+                if self.supervisor.halted:
+                    self._rest()
+                raise
+            verdict = self.tick(*wanted)
 
     def see(self, boxes: Sequence[Box]) -> None:
         """What stands around the arm from now on, for the monitors that keep a distance."""

@@ -192,6 +192,38 @@ def test_a_nan_from_the_policy_halts(station, with_policy):
     assert np.isfinite(station.arm.read().joints.position_rad).all()
 
 
+def test_a_policy_that_refuses_in_motion_has_the_arm_brake_within_its_limits(station, with_policy):
+    class Refuses:
+        def __init__(self, policy) -> None:
+            self.policy, self.steps = policy, 0
+
+        def reset(self) -> None:
+            self.policy.reset()
+
+        def act(self, observation):
+            self.steps += 1
+            if self.steps == 12:
+                raise SafetyError("policy: observation holds nan")
+            return self.policy.act(observation)
+
+    station.begin([BOX], DropConfig(), 3)
+    with_policy(Refuses(station.policy))
+    player, sent = station.player, []
+    station.arm.on_motors = lambda q, *_: sent.append(q)
+    try:
+        with pytest.raises(SafetyError, match="observation holds nan"):
+            station.picker.grasp(station.picker.look())
+    finally:
+        station.arm.on_motors = None
+    assert player.supervisor.halted and player.supervisor.at_rest
+    speeds = np.diff(np.array(sent[-120:]), axis=0) * 240.0
+    assert np.abs(speeds).max() > 0.05 and np.abs(speeds[-1]).max() < 1e-6
+    most = station.limits.joints.acceleration_rad_s2 * 1.001
+    assert (np.abs(np.diff(speeds, axis=0)) * 240.0 <= most).all()
+    station.world.step(30)
+    assert at_rest(station)
+
+
 def test_the_next_episode_after_a_halt_is_as_if_nothing_had_happened(station, with_policy):
     def pose_after_grasp() -> np.ndarray:
         station.begin([BOX], DropConfig(), 7)
