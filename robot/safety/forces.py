@@ -59,11 +59,13 @@ class TorqueMonitor:
         if any(map(ge, map(abs, torque), self._limits)):
             self._full += 1
             effort, speed = state.joints.effort_nm, state.joints.velocity_rad_s
-            j = int((np.abs(effort) / self._limit).argmax())
+            share = np.abs(effort) / self._limit
+            j = int(share.argmax())
             reason = f"joint {j + 1}: torque {torque[j]:.1f} N·m is at its limit"
-            self._driven = self._driven + 1 if speed[j] * torque[j] < -self._taken_w else 0
+            driven = bool(((share >= 1.0) & (effort * speed < -self._taken_w)).any())
+            self._driven = self._driven + 1 if driven else 0
             if self._driven >= _DRIVEN_TICKS:
-                return halt(f"{reason}, and it is driven against it", at_once=True)
+                return halt(f"{reason}, and driven against it", at_once=True)
             return halt(reason, at_once=True) if self._full >= self._ticks else slow(0.5, reason)
         self._full = self._driven = 0
         if self._wild:
