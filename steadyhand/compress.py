@@ -81,7 +81,7 @@ def compress(
         return
     for name, wanted in _recipes(recipe).items():
         variant = run_recipe(network, demos, wanted, say)
-        bundle = write_variant(variant, demos, folder / name, wanted, origin)
+        bundle = write_variant(variant, folder / name, wanted, origin)
         emit(
             {
                 "bundle": str(folder / name), "acts": variant.acts,

@@ -43,7 +43,8 @@ class Allowed:
         torque_s: a motor at its limit, for so long.
         power_w: mechanical, given off, as a mean over 50 ms. What the joints take up counts for
             nothing: the more it is, the sooner an arm stands that somebody pushes.
-        hot_c: of a motor that moves.
+        hot_c: of a motor that moves,
+        hot_s: for longer than an arm takes to brake from full speed.
         finger_n: pressed with, or opened against, for 0.25 s.
         blind_rad: moved by a joint since the newest true reading.
         unattended_rad: moved by a joint since the policy last acted.
@@ -69,6 +70,7 @@ class Allowed:
     torque_s: float = 0.25
     power_w: float = 88.0
     hot_c: float = 85.0
+    hot_s: float = 0.3
     finger_n: float = 30.0
     blind_rad: float = 0.25
     unattended_rad: float = 0.12
@@ -208,7 +210,7 @@ class Observer:
         self._power += (max(float(torque @ qd), 0.0) - self._power) / 12.0
         self._note("power_w", self._power, c.power_w)
         if self.motor_c is not None and moving:
-            self._lasting("hot_c", float(self.motor_c.max()), c.hot_c, 24)
+            self._lasting("hot_c", float(self.motor_c.max()), c.hot_c, round(c.hot_s / self._dt))
         pressing = -0.5 * (states[7][3] + states[8][3])
         self._lasting("finger_open_n", -pressing, c.finger_n, 60)
         self._lasting("finger_close_n", pressing, self._limits.gripper.max_force_n * 1.1, 60)

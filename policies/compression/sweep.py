@@ -5,6 +5,7 @@ What is finished is kept in the folder, so that a sweep goes on where it was int
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import time
@@ -157,9 +158,12 @@ def sweep(
     return result
 
 
-def variant_folder(out: Path, name: str, recipe: Recipe) -> Path:
-    """Where a recipe's bundle lies; another content of the recipe is another folder."""
-    return out / f"{name}-{recipe.digest}"
+def variant_folder(out: Path, name: str, recipe: Recipe, network: PolicyNetwork) -> Path:
+    """Where a recipe's bundle lies; for another recipe or another network it is another folder."""
+    weights = hashlib.sha256(recipe.digest.encode())
+    for value in network.state_dict().values():
+        weights.update(value.numpy().tobytes())
+    return out / f"{name}-{weights.hexdigest()[:12]}"
 
 
 def _made(
@@ -171,14 +175,12 @@ def _made(
     origin: Mapping[str, Any],
     say: Say,
 ) -> _Made:
-    folder = variant_folder(out, name, recipe)
+    folder = variant_folder(out, name, recipe, network)
     if not folder.exists():
         say(f"sweep: making {name}: {recipe.about}")
-        write_variant(compress(network, demos, recipe, say), demos, folder, recipe, origin)
+        write_variant(compress(network, demos, recipe, say), folder, recipe, origin)
     card = Bundle.load(folder).card
-    steps = card["steps"]
-    count = steps[-1]["parameters"] if steps else sum(p.numel() for p in network.parameters())
-    return _Made(name, recipe, folder, card["recipe"]["acts"], int(count))
+    return _Made(name, recipe, folder, card["recipe"]["acts"], int(card["parameters"]))
 
 
 def _outcomes(

@@ -20,7 +20,7 @@ from policies.compression.prune import prune, sparsity
 from policies.compression.quantize import QuantizeConfig, quantize_policy
 from policies.compression.recipe import DistillConfig, QatConfig, Recipe, Step
 from policies.demos.dataset import Demonstrations
-from policies.learning.export import check_parity, export_onnx, policy_metadata
+from policies.learning.export import check_parity, export_onnx, narrowed, policy_metadata
 from policies.learning.network import PolicyNetwork
 from policies.provenance import git_commit, package_versions
 from robot.errors import ConfigError, SteadyhandError
@@ -37,6 +37,7 @@ class _Work:
 
     network: PolicyNetwork
     teacher: PolicyNetwork
+    demos: Demonstrations
     quantize: QuantizeConfig = _UNASKED
     ranges: list[tuple[float, float] | None] = field(default_factory=list)
     figures: list[dict[str, Any]] = field(default_factory=list)
@@ -48,12 +49,14 @@ class Variant:
 
     Attributes:
         network: in torch.
+        demos: the run's, of the observations that it sees.
         models: ONNX bytes by role; ``acts`` says which one acts.
         acts: "int8" or "fp32".
         figures: of each step, and of the exports.
     """
 
     network: PolicyNetwork
+    demos: Demonstrations
     models: Mapping[str, bytes]
     acts: str
     figures: Mapping[str, Any]
@@ -67,7 +70,7 @@ class Variant:
 def compress(
     network: PolicyNetwork, demos: Demonstrations, recipe: Recipe, say: Say = lambda line: None
 ) -> Variant:
-    """Follow a recipe.
+    """Follow a recipe, without the observations that the policy ignores, as ``export`` ships it.
 
     Args:
         network: the trained policy; it is not changed.
@@ -79,73 +82,78 @@ def compress(
         SteadyhandError: a step does not fit the network, or an int8 step loses too much.
     """
     torch.manual_seed(0)
-    work = _Work(twin(network), network)
+    seen, own = narrowed(network, demos)
+    assert isinstance(seen, PolicyNetwork)  # as network is
+    work = _Work(twin(seen), seen, own)
     for number, step in enumerate(recipe.steps, 1):
         _follow(work, step, demos)
         row = {
             "step": step.kind,
             "parameters": sum(p.numel() for p in work.network.parameters()),
             "zero_share": round(sparsity(work.network), 4),
-            "action_error": error(work.teacher, demos, work.network.raw),
+            "action_error": error(work.teacher, work.demos, work.network.raw),
         }
         work.figures.append(row)
         say(
             f"compress: step {number} of {len(recipe.steps)}, {step.kind}: {row['parameters']} "
             f"parameters, actions {row['action_error']:.4f} off the teacher's"
         )
-    metadata = policy_metadata(demos.spec, digest(network.config))
-    fp32 = export_onnx(work.network, metadata)
+    own = work.demos
+    fp32 = export_onnx(work.network, policy_metadata(own.spec, digest(network.config)))
     rng = np.random.default_rng(0)
-    parity = check_parity(work.network, fp32, demos.observation[:4000], rng)
-    int8, loss = quantize_policy(fp32, demos.observation, work.quantize, work.ranges)
+    parity = check_parity(work.network, fp32, own.observation[:4000], rng)
+    int8, loss = quantize_policy(fp32, own.observation, work.quantize, work.ranges)
     figures = {
         "steps": work.figures,
         "parity": as_dict(parity),
         "int8": {"config": as_dict(work.quantize), "action_error": as_dict(loss)},
     }
     acts = "int8" if recipe.quantizes else "fp32"
-    return Variant(work.network, {"policy": int8, "policy_fp32": fp32}, acts, figures)
+    return Variant(work.network, own, {"policy": int8, "policy_fp32": fp32}, acts, figures)
 
 
-def _follow(work: _Work, step: Step, demos: Demonstrations) -> None:
+def _follow(work: _Work, step: Step, every: Demonstrations) -> None:
     config = step.config
     if step.kind == "distill":
-        _distill(work, config, demos)
+        _distill(work, config, every)
     elif step.kind == "prune":
         if config.structure == "channel" and len(work.network.linears()) != (
             len(work.network.config.hidden) + 1
         ):
             raise ConfigError("prune: channels must go before low_rank splits their layers")
-        work.network = prune(work.network, work.teacher, demos, config)
+        work.network = prune(work.network, work.teacher, work.demos, config)
     elif step.kind == "low_rank":
-        work.network = low_rank(work.network, work.teacher, demos, config)
+        work.network = low_rank(work.network, work.teacher, work.demos, config)
     elif step.kind == "qat":
-        _train_rounded(work, config, demos)
+        _train_rounded(work, config)
     else:
         work.quantize = config
 
 
-def _distill(work: _Work, config: DistillConfig, demos: Demonstrations) -> None:
+def _distill(work: _Work, config: DistillConfig, every: Demonstrations) -> None:
+    """``every`` holds all observations: another teacher may see others."""
     teacher = work.network
     if config.teacher is not None:
         path = config.teacher / "network.pt" if config.teacher.is_dir() else config.teacher
-        teacher = PolicyNetwork.load(path)
-        if teacher.observation_size != work.network.observation_size:
+        other, size = PolicyNetwork.load(path), every.observation.shape[1]
+        if other.observation_size != size:
             raise SteadyhandError(
-                f"{path}: the teacher sees {teacher.observation_size} numbers, the student "
-                f"{work.network.observation_size}"
+                f"{path}: the teacher is for {other.observation_size} observed numbers, the run "
+                f"records {size}"
             )
+        seen, work.demos = narrowed(other, every)
+        assert isinstance(seen, PolicyNetwork)
+        teacher = seen
     own = teacher.config
     shape = type(own)(config.hidden, own.activation, own.input_limit)
     mean, std = teacher.normalizer.mean.numpy(), teacher.normalizer.std.numpy()
     student = PolicyNetwork(shape, mean, std, teacher.action_size)
-    # What the teacher was kept from seeing stays hidden: its statistics say so.
     student.normalizer.load_state_dict(teacher.normalizer.state_dict())
-    fit(student, teacher, demos, config.fit, student.raw)
+    fit(student, teacher, work.demos, config.fit, student.raw)
     work.network, work.teacher = student, teacher
 
 
-def _train_rounded(work: _Work, config: QatConfig, demos: Demonstrations) -> None:
+def _train_rounded(work: _Work, config: QatConfig) -> None:
     layers = work.network.linears()
     floats = {0 if end == "first" else len(layers) - 1 for end in config.float_layers}
     chosen = [layer for i, layer in enumerate(layers) if i not in floats]
@@ -153,7 +161,7 @@ def _train_rounded(work: _Work, config: QatConfig, demos: Demonstrations) -> Non
         raise ConfigError("qat: every layer stays fp32; name fewer float_layers")
     rounding = Rounding(chosen, config.observer_decay, config.reduce_range)
     try:
-        fit(work.network, work.teacher, demos, config.fit, work.network.raw)
+        fit(work.network, work.teacher, work.demos, config.fit, work.network.raw)
     finally:
         rounding.remove()
     seen = iter(rounding.ranges)
@@ -166,19 +174,16 @@ def _train_rounded(work: _Work, config: QatConfig, demos: Demonstrations) -> Non
     )
 
 
-def write_variant(
-    variant: Variant, demos: Demonstrations, out: Path, recipe: Recipe, origin: Mapping[str, Any]
-) -> Bundle:
+def write_variant(variant: Variant, out: Path, recipe: Recipe, origin: Mapping[str, Any]) -> Bundle:
     """The variant as a bundle in ``out``, with its figures in the card.
 
     Args:
         variant: what was made.
-        demos: give the reference's observations.
         out: folder to be made.
         recipe: what made it.
         origin: what it was made from.
     """
-    rng = np.random.default_rng(0)
+    rng, demos = np.random.default_rng(0), variant.demos
     rows = rng.choice(len(demos.observation), min(256, len(demos.observation)), replace=False)
     x = {"observation": np.ascontiguousarray(demos.observation[np.sort(rows)])}
     env = demos.spec.policy_env
@@ -187,6 +192,7 @@ def write_variant(
         "origin": dict(origin),
         "recipe": {"about": recipe.about, "steps": as_dict(recipe)["steps"], "acts": variant.acts},
         "steps": variant.figures["steps"],
+        "parameters": sum(p.numel() for p in variant.network.parameters()),
         "parity": variant.figures["parity"],
         "int8": variant.figures["int8"],
         "versions": package_versions(),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +33,11 @@ from policies.compression.recipe import (
     Step,
     load_recipe,
 )
+from policies.compression.sweep import variant_folder
 from policies.compression.variant import compress, write_variant
 from policies.demos.dataset import Demonstrations
 from policies.edge.runtime import EdgePolicy
+from policies.learning.clone import IGNORED_STD
 from policies.learning.network import NetworkConfig, PolicyNetwork
 from robot.errors import ConfigError, SteadyhandError
 
@@ -258,7 +262,7 @@ def test_a_student_is_small_and_close(
     assert count < 0.1 * sum(p.numel() for p in taught.parameters())
     assert error(taught, reach_demos, variant.network.raw) < 0.1
     assert variant.acts == "fp32"
-    bundle = write_variant(variant, reach_demos, tmp_path / "b", recipe(Step(distill=distill)), {})
+    bundle = write_variant(variant, tmp_path / "b", recipe(Step(distill=distill)), {})
     assert [c for c in verify_bundle(tmp_path / "b") if not c.ok] == []
     names = reach_demos.spec.observation_names
     acting = EdgePolicy(bundle, "fp32", names=names)
@@ -267,6 +271,28 @@ def test_a_student_is_small_and_close(
         assert acting.act(x) == pytest.approx(
             variant.network(torch.from_numpy(x[None]))[0].numpy(), abs=1e-5
         )
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+def test_what_the_policy_ignores_is_no_part_of_a_variant(
+    taught: PolicyNetwork, reach_demos: Demonstrations, tmp_path: Path, teacher: bool
+) -> None:
+    blind = copy.deepcopy(taught)
+    blind.normalizer.std[3] = IGNORED_STD
+    grasp = replace(reach_demos, spec=replace(reach_demos.spec, env={}))
+    network, path = blind, None
+    if teacher:  # which sees less than the network at hand
+        path = tmp_path / "network.pt"
+        blind.save(path)
+        network = taught
+    distill = DistillConfig(hidden=(32, 32), teacher=path, fit=QUICK)
+    variant = compress(network, grasp, recipe(Step(distill=distill)))
+    assert variant.network.observation_size == 3
+    assert variant.demos.spec.observation_names == reach_demos.spec.observation_names[:3]
+    assert error(blind, grasp, lambda x: variant.network.raw(x[:, :3])) < 0.3
+    assert variant_folder(tmp_path, "s", recipe(), taught) != variant_folder(
+        tmp_path, "s", recipe(), blind
+    )
 
 
 def test_steps_follow_each_other(taught: PolicyNetwork, reach_demos: Demonstrations) -> None:
