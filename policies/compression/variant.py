@@ -83,7 +83,6 @@ def compress(
     """
     torch.manual_seed(0)
     seen, own = narrowed(network, demos)
-    assert isinstance(seen, PolicyNetwork)  # as network is
     work = _Work(twin(seen), seen, own)
     for number, step in enumerate(recipe.steps, 1):
         _follow(work, step, demos)
@@ -141,9 +140,7 @@ def _distill(work: _Work, config: DistillConfig, every: Demonstrations) -> None:
                 f"{path}: the teacher is for {other.observation_size} observed numbers, the run "
                 f"records {size}"
             )
-        seen, work.demos = narrowed(other, every)
-        assert isinstance(seen, PolicyNetwork)
-        teacher = seen
+        teacher, work.demos = narrowed(other, every)
     own = teacher.config
     shape = type(own)(config.hidden, own.activation, own.input_limit)
     mean, std = teacher.normalizer.mean.numpy(), teacher.normalizer.std.numpy()

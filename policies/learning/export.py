@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import onnx
@@ -24,6 +24,8 @@ from robot.errors import SteadyhandError
 
 OPSET = 17
 TOLERANCE = 1e-5
+
+N = TypeVar("N", bound=Network)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def policy_metadata(
     )
 
 
-def narrowed(network: Network, demos: Demonstrations) -> tuple[Network, Demonstrations]:
+def narrowed(network: N, demos: Demonstrations) -> tuple[N, Demonstrations]:
     """Network and demonstrations without the observations that the network ignores.
 
     It acts as before; the robot, which hands them over by name, need not make them. In an
@@ -98,7 +100,7 @@ def narrowed(network: Network, demos: Demonstrations) -> tuple[Network, Demonstr
         observation_names=tuple(spec.observation_names[i] for i in seen),
         observation_units=tuple(units[i] for i in seen) if units else units,
     )
-    return out, replace(demos, spec=spec, observation=demos.observation[:, seen])
+    return cast("N", out), replace(demos, spec=spec, observation=demos.observation[:, seen])
 
 
 def export_onnx(network: Network, metadata: PolicyMetadata) -> bytes:

@@ -196,12 +196,13 @@ class SingularityMonitor:
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
         """SCALE to the share of full speed that is left there; the way out is free."""
         c, tick = self._c, self._tick
-        condition = tick.condition(tick.stop_rad)
+        rest = tick.slowed_rad
+        condition = tick.condition(rest)
         if condition < c.singular_slow and not self._warned:
             return OK
         # Where it would come to rest may lie beyond the worst: which way is it going now?
         here = self._sent.position_rad
-        way = tick.stop_rad - here
+        way = rest - here
         longest = float(np.abs(way).max())
         if longest < 1e-9:
             return OK

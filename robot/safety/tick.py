@@ -40,6 +40,8 @@ class Tick:
         easing_s = 0.5 * joints.acceleration_rad_s2 / joints.jerk_rad_s3 + self.tick_s
         per_speed = 0.5 / joints.acceleration_rad_s2
         self._braking = (joints.velocity_rad_s.tolist(), per_speed.tolist(), easing_s.tolist())
+        self._speed, self._braking_s = joints.velocity_rad_s, 1.0 / joints.acceleration_rad_s2
+        self._easing_s = float(easing_s.max())
         scale = np.array([1.0 / config.singular_length_m] * 3 + [1.0] * 3)
         self._square = np.outer(scale, scale)
         self._model = kinematics.model
@@ -126,6 +128,16 @@ class Tick:
                 stop.append(q + speed * (abs(speed) * per_speed + easing_s))
             self._stop = np.array(stop)
         return self._stop
+
+    @property
+    def slowed_rad(self) -> Array:
+        """(n,) rad: where the arm would come to rest if it slowed down on its way, as SCALE has it.
+
+        All joints together: those that could brake harder wait for the one that takes longest.
+        """
+        qd = np.minimum(np.maximum(self.qd, -self._speed), self._speed)
+        longest_s = float((np.abs(qd) * self._braking_s).max())
+        return self.q + qd * (0.5 * longest_s + self._easing_s)
 
     def condition(self, q: Array) -> float:
         """Condition number of the tool's Jacobian at joints (n,) rad.
