@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from envs.faults.fault import Fault, Told
 from envs.faults.injector import Injector
-from envs.faults.surroundings import drag
+from envs.faults.surroundings import drag, over
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
 from robot.planning.collision import CollisionChecker
@@ -99,6 +99,7 @@ class JointDrive(Driven):
 
     def __init__(self, joint: int, share: float, side: float = 0.0) -> None:
         self._joint, self._share, self._side = joint, share, side
+        self.waits = share > 1.0  # slowed for another reason it may never get there
 
     def velocity(self, run: Injector, q: Array, qd: Array) -> Array:
         """Faster and faster, to the side that has more room."""
@@ -199,8 +200,9 @@ class Hauled(Reaching):
         self._force_n = force_n
 
     def before_tick(self, run: Injector) -> None:
-        """Pull."""
-        drag(run, -self._force_n)
+        """Pull, until it halts."""
+        if not over(run):
+            drag(run, -self._force_n)
 
 
 class Swung(Driven):

@@ -107,6 +107,9 @@ def _once(
         _afterwards(injector, result)
     in_effect = injector.effect is not None or not injector.fault.waits
     result.happened = injector.onset is not None and in_effect
+    if kind is not None and kind.gradual and injector.first is None:
+        # A pick that was over before can tell nothing.
+        result.happened &= station.world.ticks - (injector.onset or 0) > kind.within
     result.slowed, result.halted = injector.slowed_ticks, injector.halt is not None
     if kind is None:
         result.halted = result.outcome == "halted"

@@ -16,7 +16,7 @@ _FINGERS = (9, 10)
 _LET_GO_TICKS = 12  # after a halt
 
 
-def _over(run: Injector) -> bool:
+def over(run: Injector) -> bool:
     return run.halt is not None and run.world.ticks - run.halt > _LET_GO_TICKS
 
 
@@ -46,7 +46,7 @@ class Pushed(Fault):
 
     def before_tick(self, run: Injector) -> None:
         """One tick of it."""
-        if _over(run):
+        if over(run):
             return
         drag(run, self._sign * self._force_n)
 
@@ -63,7 +63,7 @@ class Wrung(Fault):
 
     def before_tick(self, run: Injector) -> None:
         """One tick of it."""
-        if _over(run):
+        if over(run):
             return
         pybullet.applyExternalTorque(
             run.world.arm_id, _HAND, [0.0, 0.0, self._torque_nm], pybullet.LINK_FRAME,
@@ -83,7 +83,7 @@ class Squeezed(Fault):
 
     def before_tick(self, run: Injector) -> None:
         """One tick of it."""
-        if _over(run):
+        if over(run):
             return
         for finger, sign in zip(_FINGERS, (-1.0, 1.0), strict=True):
             pybullet.applyExternalForce(
