@@ -77,7 +77,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("object_snatched", surroundings.Snatched,
          ("slow",), 36, lasts=None, phases=("carry",), monitor="slip"),
     Kind("fingers_squeezed", lambda: surroundings.Squeezed(60.0),
-         ("halt",), 60, monitor="gripper", phases=("place",)),
+         ("halt",), 80, monitor="gripper", phases=("place",)),
     # The loop itself
     Kind("policy_dead", lambda: loop.Thinking(300),
          ("halt",), 16, phases=("grasp",), monitor="policy"),
@@ -85,7 +85,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("policy_stuck", lambda: loop.Acting("stuck"),
          ("recover", "slow", "halt"), 0, lasts=None, phases=("grasp",)),
     Kind("policy_random", lambda: loop.Acting("random"),
-         ("recover",), lasts=None, phases=("grasp",)),
+         ("recover", "slow", "halt"), lasts=None, phases=("grasp",)),
     Kind("policy_adversarial", lambda: loop.Acting("adversarial"),
          ("recover", "slow", "halt"), lasts=None, phases=("grasp",)),
     Kind("policy_nan", lambda: loop.Acting("nan"), ("halt",), phases=("grasp",)),
@@ -94,7 +94,8 @@ KINDS: tuple[Kind, ...] = (
          ("slow", "halt"), 3, lasts=180, phases=("grasp",), monitor="novelty"),
     Kind("process_paused", lambda: loop.Paused(30),
          ("halt",), 32, phases=_MOVES, monitor="overrun"),
-    Kind("process_paused_briefly", lambda: loop.Paused(3), ("none",), lasts=60, phases=_MOVES),
+    # The arm lurches, and may be slowed for that; it must not halt.
+    Kind("process_paused_briefly", lambda: loop.Paused(3), ("recover",), lasts=60, phases=_MOVES),
     Kind("process_stutters", lambda: loop.Paused(3, 6), ("slow",), 48, phases=_MOVES),
     Kind("process_killed", loop.Killed, ("halt",), 45),
     Kind("clock_forward", lambda: loop.ClockJump(1.0), ("halt",)),

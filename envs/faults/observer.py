@@ -48,7 +48,7 @@ class Allowed:
         finger_n: pressed with, or opened against, for 0.25 s.
         blind_rad: moved by a joint since the newest true reading.
         unattended_rad: moved by a joint since the policy last acted.
-        lost_m_s: speed of the tool 0.3 s after what it held was lost.
+        lost_m_s: speed of the tool 0.3 s after what it held was lost, until the hand opens.
         confused_m_s: speed of the tool that the policy has while it sees nonsense.
         untrusted_rad: moved by a joint under a damaged bundle, after the check that finds it.
         resumed_rad: moved by a joint after a silence that should have stopped the arm.
@@ -144,6 +144,8 @@ class Observer:
             self._violate("number", 1.0)
             return
         limits = self._limits
+        if opening_m > 0.9 * limits.gripper.max_opening_m:
+            self.clear("lost")  # a hand that opens knows it
         self._note("finger_force", force_n - limits.gripper.max_force_n, 0.0)
         out = opening_m - limits.gripper.max_opening_m
         self._note("finger_opening", max(out, -opening_m), 1e-9)
