@@ -101,6 +101,12 @@ class JointDrive(Driven):
         self._joint, self._share, self._side = joint, share, side
         self.waits = share > 1.0  # slowed for another reason it may never get there
 
+    def upstream(self, run: Injector, told: Told) -> Told:
+        """What is told of its speed keeps the limits; where the joints are to be does not."""
+        state, q, qd, now, gripper = super().upstream(run, told)
+        most = self._joints.velocity_rad_s
+        return state, q, np.clip(qd, -most, most), now, gripper
+
     def velocity(self, run: Injector, q: Array, qd: Array) -> Array:
         """Faster and faster, to the side that has more room."""
         goal = np.zeros(7)

@@ -229,7 +229,7 @@ class Observer:
         if self._age("lost") > 72:
             self._lasting("lost_m_s", speed, c.lost_m_s, 12)
         if "confused" in self.since and self._age("confused") > 48:
-            self._lasting("confused_m_s", speed, c.confused_m_s, 48)
+            self._lasting("confused_m_s", speed, c.confused_m_s, 12)
 
     def _touch(self, told_moves: bool) -> None:
         """What the arm presses on, and whether its links touch what they should not."""

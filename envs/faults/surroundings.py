@@ -110,6 +110,17 @@ class Blocked(Fault):
         self._body = pybullet.createMultiBody(
             0.0, shape, basePosition=(at + ahead * 0.16).tolist(), physicsClientId=client
         )
+        for way in np.arange(0.16, 0.4, 0.03):  # not inside the hand or what it carries
+            place = (at + ahead * way).tolist()
+            pybullet.resetBasePositionAndOrientation(
+                self._body, place, (0.0, 0.0, 0.0, 1.0), physicsClientId=client
+            )
+            near = (
+                pybullet.getClosestPoints(self._body, other, 0.01, physicsClientId=client)
+                for other in (arm, *run.world.bodies)
+            )
+            if not any(near):
+                break
         run.observer.unseen.add(self._body)
 
     def before_tick(self, run: Injector) -> None:
@@ -152,6 +163,8 @@ class Snatched(Fault):
 
     def begin(self, run: Injector) -> None:
         """Off to where it is in nobody's way."""
+        if not run.station.loop.gripper_state.contact:
+            run.impossible()  # an empty hand loses nothing
         run.observer.mark("lost")
         for k, body in enumerate(run.world.bodies):
             run.world.place(body, (-0.3, 0.6 + 0.1 * k, 0.1), (0, 0, 0, 1))

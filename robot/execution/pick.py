@@ -239,17 +239,17 @@ class Picker:
             PlanningError: not even half of it can be reached.
         """
         self.player.phase = "carry"
-        q = self.player.q_sent
-        here = self.loop.kinematics.forward(q)
+        here = self.loop.kinematics.forward(self.player.q_sent)
         error: PlanningError | None = None
         for share in (1.0, 0.75, 0.5):
             up = here.position_m + np.array([0, 0, share * height_m])
             goal = Pose("world", here.child, up, here.quat_xyzw)
             try:
-                self._play(self.paths.straight(q, goal, speed_m_s=0.3, check=False))
+                way = self.paths.straight(self.player.q_sent, goal, speed_m_s=0.3, check=False)
             except PlanningError as problem:
                 error = problem
                 continue
+            self._play(way)
             return
         raise error or PlanningError("rise: no way up")
 

@@ -39,6 +39,10 @@ _SLOWING = 1.0 / 36
 # What is in the way of a motion is asked so often: 20 times a second.
 _LOOK_TICKS = 12
 _CALM_S = 0.1
+# A trajectory waits for an arm that monitors hold back further than this, and is given up where
+# that took so long in all.
+_FURTHEST_RAD = 0.1
+_HELD_TICKS = 720
 
 T = TypeVar("T")
 Motion = Generator[tuple[Array, Array], SafetyVerdict, T]
@@ -261,18 +265,20 @@ class Player:
         if guard is not None:
             guard.begin()
         at, scale = 0.0, max(speed, _SLOWING)
-        ticks = 0
+        ticks = held = 0
         rest = np.zeros(trajectory.position_rad.shape[1])
         while at < trajectory.duration_s:
             at = min(at + TICK_S * scale, trajectory.duration_s)
             k = min(int(np.searchsorted(time_s, at, side="right")), len(time_s) - 1)
             share = (at - time_s[k - 1]) / (time_s[k] - time_s[k - 1])
             q, v = trajectory.position_rad, trajectory.velocity_rad_s
-            verdict = yield (
-                q[k - 1] + share * (q[k] - q[k - 1]),
-                scale * (v[k - 1] + share * (v[k] - v[k - 1])),
-            )
+            due = q[k - 1] + share * (q[k] - q[k - 1])
+            verdict = yield due, scale * (v[k - 1] + share * (v[k] - v[k - 1]))
             scale = max(verdict.scale, 0.02) if verdict.level is VerdictLevel.SCALE else 1.0
+            if np.abs(due - self.q_sent).max() > _FURTHEST_RAD:
+                scale, held = 0.0, held + 1
+                if held > _HELD_TICKS:
+                    trouble = trouble or Trouble.TOO_LONG
             wanted = 1.0
             if guard is not None:
                 trouble = trouble or guard.check(self.state, self.q_sent, verdict)

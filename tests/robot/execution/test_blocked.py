@@ -7,7 +7,7 @@ import pytest
 
 from robot.execution.grasp import GraspLoop
 from robot.execution.player import TICK_S, Player
-from robot.execution.states import PathBlocked
+from robot.execution.states import MotionTrouble, PathBlocked, Trouble
 from robot.kinematics import Kinematics
 from robot.limits import load_limits
 from robot.planning.collision import CollisionChecker
@@ -16,6 +16,7 @@ from robot.planning.paths import PathPlanner
 from robot.planning.scene import SceneModel
 from robot.safety.suite import for_batches
 from robot.safety.supervisor import Supervisor
+from robot.safety.verdict import slow
 from robot.types import (
     GripperCommand,
     GripperState,
@@ -100,6 +101,28 @@ def test_the_arm_stops_before_what_appears_within_its_limits() -> None:
     ).all()
     checker = around._checker
     assert not any(checker.first_contact(q) for q in driven[::10])
+
+
+def test_a_motion_that_monitors_hold_back_waits_and_is_given_up() -> None:
+    arm, player, paths, around = cell()
+    around.show(None)
+    goal = HOME + np.array([1.2, 0, 0, 0, 0, 0, 0])
+    supervisor = player.supervisor
+    judge, asked_rad = supervisor.filter, []
+
+    def hold(state, q, qd, now_s, gripper=None):
+        asked_rad.append(float(np.abs(q[0] - player.q_sent).max()))
+        out = judge(state, q, qd, now_s, gripper)
+        if not 0.5 < now_s < 20.0:
+            return out
+        return player.q_sent[None], np.zeros((1, 7)), slow(0.0, "something is near")
+
+    supervisor.filter = hold
+    with pytest.raises(MotionTrouble) as told:
+        player.play(paths.to_joints(HOME, goal))
+    assert told.value.trouble is Trouble.TOO_LONG
+    assert 5.0 < arm.now < 12.0 and max(asked_rad) < 0.15  # it would jump where it is let go
+    assert np.abs(arm.path[-1] - arm.path[-5]).max() < 1e-9  # at rest on its way
 
 
 def test_what_appears_beside_the_path_does_not_stop_it() -> None:
