@@ -50,7 +50,7 @@ class ForceConfig:
 
     torque_share: float = bounded(0.98, 0.1, 1.0)
     torque_s: float = bounded(0.1, 0.0, 5.0)
-    taken_w: float = bounded(5.0, 0.0, 1000.0)
+    taken_w: float = bounded(15.0, 0.0, 1000.0)
     torque_rate_s: float = bounded(0.05, 0.001, 1.0)
     contact_n: float = bounded(65.0, 1.0, 500.0)
     contact_most_n: float = bounded(90.0, 1.0, 500.0)
