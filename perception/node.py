@@ -130,7 +130,8 @@ class PerceptionNode:
         limits: of the arm, to leave its own points out.
         send: takes topic, message and stamp.
         lockstep: tell when the images of a moment have been dealt with.
-        always: find objects in every image, not only in those that are looked at.
+        always: find objects in every image while nothing is watched, not only in those that are
+            looked at.
     """
 
     def __init__(
@@ -225,9 +226,9 @@ class PerceptionNode:
         if self._asked_s is not None and stamp_s > self._asked_s:
             self._asked_s = None
             self.look(stamp_s)
-        elif self._always:
+        elif self._always and stamp_s > self._watched_until_s:
             self.detect(stamp_s)
-        if stamp_s <= self._watched_until_s:
+        if stamp_s <= self._watched_until_s:  # what is watched must be told soon
             self.watch(stamp_s)
         if self._lockstep:
             self._send(BARRIER, messages.time_message(stamp_s), stamp_s)

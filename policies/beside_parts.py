@@ -28,7 +28,6 @@ from robot.loop.mailbox import Packet
 from robot.loop.process import Part
 from robot.loop.pulse import pulse
 from robot.loop.serving import serve
-from robot.safety.novelty import Novelty
 
 PLANNING = "planning"
 
@@ -46,7 +45,8 @@ class LoopSetup:
         speed: with the scaled pace, simulated seconds in one of the wall's.
         seed: fixes tables, noise and the planners' choices.
         watches: whether the object is seen anew while the policy acts.
-        always_detects: find objects in every image, not only where a look is asked for.
+        always_detects: find objects in every image while nothing is watched, not only where a look
+            is asked for.
         rates: how often each part runs.
         drop: how objects come to lie on the table.
         robot: a simulated one, or whatever is behind ``ros2_control`` on DDS.
@@ -80,20 +80,15 @@ class LoopSetup:
 
 def control(bus: Bus, setup: LoopSetup) -> None:
     """The controller's process."""
-    bundle = Bundle.load(setup.bundle)
-    limits, novelty = load_limits(bundle.limits_path), Novelty.shipped(bundle.model("policy"))
+    limits = load_limits(Bundle.load(setup.bundle).limits_path)
     if setup.robot == "ros2":
-        arm, guarded = _dds(setup), not setup.shadow
-        Cell(
-            bus, arm, limits, False, setup.rates, setup.watches, guarded=guarded, novelty=novelty
-        ).run()
+        arm = _dds(setup)
+        Cell(bus, arm, limits, False, setup.rates, setup.watches, guarded=not setup.shadow).run()
         return
     models, world = object_set(setup.objects), physics(setup.physics)
     plant = SimPlant(bus, models, world, limits, setup.pace, setup.speed, setup.drop)
     latency_s = WatchConfig().latency_s
-    Cell(
-        bus, plant, limits, setup.lockstep, setup.rates, setup.watches, latency_s, novelty=novelty
-    ).run()
+    Cell(bus, plant, limits, setup.lockstep, setup.rates, setup.watches, latency_s).run()
 
 
 def _dds(setup: LoopSetup) -> Any:
