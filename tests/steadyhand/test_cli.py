@@ -55,6 +55,7 @@ VERBS = (
     "faults",
     "loop",
     "replay",
+    "soak",
     "topic list",
     "topic echo",
     "topic hz",
