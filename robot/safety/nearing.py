@@ -48,7 +48,8 @@ class NearingMonitor:
         """SCALE to what can still be braked to the gentle speed."""
         tick = self._tick
         vx, vy, vz, *_ = tick.tool_velocity.tolist()
-        if vx * vx + vy * vy + vz * vz <= self._gentle:
+        square = vx * vx + vy * vy + vz * vz
+        if square <= self._gentle:
             return OK
         scale, what = 1.0, ""
         x, y, z = tick.tool_m.tolist()
@@ -56,7 +57,11 @@ class NearingMonitor:
             allowed = self._gentle + self._per_m * max(z - self._fingertip_m, 0.0)
             if vz * vz > allowed:
                 scale, what = math.sqrt(allowed) / -vz, "the table"
-        for name, box in self._boxes:
+        reach_m = (square - self._gentle) / self._per_m  # what is further off allows this speed
+        for name, box, radius_m in self._boxes:
+            dx, dy, dz, near_m = x - box[2], y - box[3], z - box[4], radius_m + reach_m
+            if dx * dx + dy * dy + dz * dz > near_m * near_m:
+                continue
             ratio = self._ratio(box, x, y, z, vx, vy, vz)
             if ratio * scale > 1.0:
                 scale, what = 1.0 / ratio, name
@@ -98,11 +103,11 @@ class NearingMonitor:
 
     def _surround(self, boxes: Sequence[Box]) -> None:
         # A finger hits what the tool between them passes by: each box with the hand around it.
-        self._boxes: list[tuple[str, _Placed]] = []
+        self._boxes: list[tuple[str, _Placed, float]] = []
         for box in boxes:
             turn = math.cos(box.yaw_rad), math.sin(box.yaw_rad)
             (x, y, z), (length, width, height) = box.center_m, box.size_m
             top, bottom = z + 0.5 * height + self._fingertip_m, z - 0.5 * height - self._hand_m
             center = x, y, 0.5 * (top + bottom)
             half = 0.5 * length + self._hand_m, 0.5 * width + self._hand_m, 0.5 * (top - bottom)
-            self._boxes.append((box.name, (*turn, *center, *half)))
+            self._boxes.append((box.name, (*turn, *center, *half), math.hypot(*half)))
