@@ -76,7 +76,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("object_snatched", surroundings.Snatched,
          ("slow",), 36, lasts=None, phases=("carry",), monitor="slip"),
     Kind("fingers_squeezed", lambda: surroundings.Squeezed(60.0),
-         ("halt",), 80, monitor="gripper", phases=("place",)),
+         ("halt",), 60, monitor="gripper", phases=("place",)),
     # The loop itself
     Kind("policy_dead", lambda: loop.Thinking(300),
          ("halt",), 16, phases=("grasp",), monitor="policy"),

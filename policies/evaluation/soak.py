@@ -89,7 +89,6 @@ def soak(
         "early": early,
         "late": late,
         "memory_growth": round(growth, 4),
-        "recordings": len(held),
         "broken_recordings": broken,
         "passed": growth <= _FLAT and no_more and not broken,
     }

@@ -99,7 +99,7 @@ class GripConfig:
     held_s: float = bounded(0.25, 0.0, 5.0)
     lost_scale: float = bounded(0.3, 0.0, 1.0)
     overload_n: float = bounded(25.0, 1.0, 200.0)
-    overload_s: float = bounded(0.15, 0.0, 5.0)
+    overload_s: float = bounded(0.1, 0.0, 5.0)
 
 
 @dataclass(frozen=True)

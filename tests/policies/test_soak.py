@@ -30,7 +30,7 @@ def test_a_recording_that_was_cut_is_told(tmp_path: Path) -> None:
 def test_every_run_is_recorded_read_back_and_removed(tmp_path: Path) -> None:
     seen: list[float] = []
     result = soak(2.0, tmp_path / "soak", seed=3, on_run=seen.append)
-    assert result["runs"] == result["recordings"] == len(seen) >= 1
+    assert result["runs"] == len(seen) >= 1
     assert seen[-1] >= 2.0 and not result["broken_recordings"]
     assert result["late"]["memory_mb"] > 50 and result["late"]["handles"] > 0
     assert not list((tmp_path / "soak").iterdir())
