@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,10 +155,8 @@ class SimArm:
             q = q - np.where(strained, np.copysign(_GIVES_WAY_RAD, effort), 0.0)
             fingers = self._fingers_told or (opening, self.force_limit_n)
             self._apply(q.tolist(), self._rest, *fingers)
-        self.world.watchdog.put_off(self.world.ticks + 1, self._give_way)
-
-    def _give_way(self) -> None:
-        self._hold(only_strained=True)
+        again = partial(self._hold, only_strained=True)
+        self.world.watchdog.put_off(self.world.ticks + 1, again)
 
     # The same without nouns, for the training loop --------------------------------------------
 

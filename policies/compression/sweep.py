@@ -104,7 +104,7 @@ def sweep(
         except SteadyhandError as error:
             refused[name] = str(error)
             say(f"sweep: {name} is left out: {error}")
-    outcomes = {m.name: _outcomes(m, out, config, config.episodes, say) for m in made}
+    outcomes = {m.name: _outcomes(m, out, config, say) for m in made}
     speed = _latencies(made, config.calls)
     base = outcomes["fp32"]
     reference = _actions(made[0])
@@ -132,11 +132,7 @@ def sweep(
     by_name = {m.name: m for m in made}
 
     def decide(name: str) -> Final:
-        fresh = config.seed + 1
-        own, base = (
-            _outcomes(by_name[n], out, config, config.final_episodes, say, fresh)
-            for n in (name, "fp32")
-        )
+        own, base = (_outcomes(by_name[n], out, config, say, fresh=True) for n in (name, "fp32"))
         found, rates = paired_difference(own, base), (float(np.mean(own)), float(np.mean(base)))
         ends = found.difference, found.low, found.high
         return Final(name, rates, *ends, config.final_episodes)
@@ -184,8 +180,11 @@ def _made(
 
 
 def _outcomes(
-    made: _Made, out: Path, config: SweepConfig, episodes: int, say: Say, seed: int | None = None
+    made: _Made, out: Path, config: SweepConfig, say: Say, fresh: bool = False
 ) -> list[bool]:
+    """Which episodes it won: of those for all variants, or of the fresh ones for the choice."""
+    episodes = config.final_episodes if fresh else config.episodes
+    seed, which = config.seed + fresh, "-final" if fresh else ""
     done: dict[int, bool] = {}
 
     def note(result: EpisodeResult) -> None:
@@ -193,23 +192,17 @@ def _outcomes(
 
     subject = Subject("bundle", made.folder, made.acts)
     setup = GraspSetup(subject, "single", config.objects, "truth", config.physics)
-    which = "" if seed is None else "-final"
     file = out / f"{made.folder.name}{which}.jsonl"
-    seed = config.seed if seed is None else seed
     evaluate_grasp(setup, episodes, seed, config.workers, file, note)
     won = [done[s] for s in episode_seeds(seed, 0, episodes)]
-    say(f"sweep: {made.name}: {np.mean(won):.3f} of {len(won)}{' fresh' if which else ''}")
+    say(f"sweep: {made.name}: {np.mean(won):.3f} of {len(won)}{which}")
     return won
 
 
 def _actions(made: _Made) -> Any:
     bundle = Bundle.load(made.folder)
-    policy = _policy(bundle, made.acts)
+    policy = EdgePolicy(bundle, made.acts)
     return np.stack([policy.act(row) for row in bundle.reference()["policy/in/observation"]])
-
-
-def _policy(bundle: Bundle, precision: str) -> EdgePolicy:
-    return EdgePolicy(bundle, precision)
 
 
 def _latencies(made: list[_Made], calls: int) -> dict[str, tuple[float, float]]:
@@ -217,7 +210,7 @@ def _latencies(made: list[_Made], calls: int) -> dict[str, tuple[float, float]]:
     policies = []
     for m in made:
         bundle = Bundle.load(m.folder)
-        policies.append((_policy(bundle, m.acts), bundle.reference()["policy/in/observation"]))
+        policies.append((EdgePolicy(bundle, m.acts), bundle.reference()["policy/in/observation"]))
     times = np.empty((len(made), calls))
     action = np.zeros(policies[0][0].action_size, np.float32)
     for i in range(calls):
