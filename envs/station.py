@@ -109,10 +109,11 @@ class Station:
             self._body = ArmBody(self.limits, self.loop.kinematics)
             watch = CameraWatch(self.cameras[:views], self._own)
         self.clock = SimClock(self.world)
+        safety = safety or for_picks()
         player = Player(
             self.arm,
             self.clock,
-            Supervisor(self.limits, self.loop.kinematics, safety or for_picks()),
+            Supervisor(self.limits, self.loop.kinematics, safety),
             self.loop,
             log,
         )
@@ -129,6 +130,7 @@ class Station:
             scorer=scorer,
             log=log,
         )
+        self.picker.around.always += tuple(zone.box for zone in safety.keep_out)
         player.blocked = self.picker.around.ahead
         self.slip: Slip | None = None
 

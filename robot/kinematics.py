@@ -16,7 +16,11 @@ Array = NDArray[np.float64]
 POSITION_TOLERANCE_M = 1e-4
 ROTATION_TOLERANCE_RAD = 8.7e-4  # 0.05 degrees
 
+#: Condition number up to which a posture is as good as any: speed is cut from 17 on.
+WELL_CONDITIONED = 16.0
+
 _WORLD_AXES = pin.LOCAL_WORLD_ALIGNED
+_VALUES_ONLY = eigenpy.DecompositionOptions.EigenvaluesOnly
 _LEAST_PROGRESS = 0.98  # a step that leaves more of the squared error than this ends a search
 _LONGEST_STEP_RAD = 0.4
 _ENOUGH_ANSWERS = 2  # from restarts; the nearer one is taken
@@ -72,6 +76,8 @@ class Kinematics:
         self._half_range = 0.5 * (self._upper - self._lower)
         self._identity6 = np.eye(6)
         self._ldlt = eigenpy.LDLT(6)
+        #: How near to a singular posture joints (n,) rad are; see :class:`Conditioning`.
+        self.condition = Conditioning(self)
 
     def forward(self, q: Array) -> Pose:
         """``X_world_tool0`` for joints (n,) rad."""
@@ -102,6 +108,12 @@ class Kinematics:
         return np.asarray(
             pin.computeFrameJacobian(self.model, self.data, q, self.tool_id, _WORLD_AXES)
         )
+
+    def swivel(self, q: Array) -> Array | None:
+        """(n,) of length 1: how the joints move while the tool stays; None where they cannot."""
+        if self.model.nv <= 6:
+            return None
+        return np.array(np.linalg.svd(self.jacobian(q))[2][-1])
 
     def gravity_torque(self, q: Array) -> Array:
         """(n,) N·m that hold the arm (hand included, fingers empty) still at joints (n,) rad."""
@@ -213,3 +225,29 @@ def _standing(model: pin.Model, limits: RobotLimits) -> Array:
         joint = model.joints[model.getJointId(finger.name)]
         q[joint.idx_q] = finger.closed if "P" in joint.shortname() else finger.open
     return np.asarray(q)
+
+
+class Conditioning:
+    """How near to a singular posture an arm is: the condition number of its tool's Jacobian.
+
+    Lengths count in units of ``length_m``: with metres beside radians it tells more of how far out
+    the tool is (J. Angeles, "The design of isotropic redundant manipulators", IJRR 1992).
+
+    Args:
+        kinematics: of the arm; only its model is used.
+        length_m: counts as 1 rad.
+    """
+
+    def __init__(self, kinematics: Kinematics, length_m: float = 0.5) -> None:
+        self._model, self._tool_id = kinematics.model, kinematics.tool_id
+        self._data = self._model.createData()
+        scale = np.array([1.0 / length_m] * 3 + [1.0] * 3)
+        self._square = np.outer(scale, scale)
+        self._solver = eigenpy.SelfAdjointEigenSolver(6)
+
+    def __call__(self, q: Array) -> float:
+        """The condition number at joints (n,) rad; 1e6 where it is singular."""
+        J = pin.computeFrameJacobian(self._model, self._data, q, self._tool_id, _WORLD_AXES)
+        self._solver.compute(J.dot(J.T) * self._square, _VALUES_ONLY)
+        low, *_, high = self._solver.eigenvalues().tolist()
+        return float((high / low) ** 0.5) if low > 1e-12 else 1e6

@@ -181,7 +181,7 @@ class Picker:
         for place, candidate in enumerate(candidates[: self.config.tries_n], start=1):
             if self.misjudge is not None:
                 candidate = self.misjudge(candidate)
-            found = reachable(self.loop, candidate, self.player.q_sent)
+            found = reachable(self.loop, candidate, self.player.q_sent, self.checker.is_apart)
             if found is None:
                 at = np.array2string(candidate.X_world_grasp.position_m, precision=3)
                 attempt.outcome = "no_path"

@@ -33,6 +33,7 @@ class CollisionConfig:
     Attributes:
         scene_margin_m: kept from every box and column.
         search_margin_m: kept in addition, from scene and table, where a search asks for room.
+        self_margin_m: the arm's own links are well apart where they are so far from each other.
         arm_above_table_m: the arm, without its hand, stays this far above the table.
         hand_above_table_m: so does the hand with its fingers, unless a call says otherwise.
         held_above_table_m: so does a held object.
@@ -42,6 +43,7 @@ class CollisionConfig:
 
     scene_margin_m: float = bounded(0.005, 0.0, 0.1)
     search_margin_m: float = bounded(0.01, 0.0, 0.1)
+    self_margin_m: float = bounded(0.015, 0.0, 0.1)
     arm_above_table_m: float = bounded(0.01, 0.0, 0.2)
     hand_above_table_m: float = bounded(0.003, 0.0, 0.2)
     held_above_table_m: float = bounded(0.002, 0.0, 0.2)
@@ -88,7 +90,11 @@ class CollisionChecker:
         self._held: tuple[Array, pin.SE3] | None = None
         c = self.config
         self._room = Room(
-            c.scene_margin_m, c.search_margin_m, c.arm_above_table_m, c.held_above_table_m
+            c.scene_margin_m,
+            c.search_margin_m,
+            c.self_margin_m,
+            c.arm_above_table_m,
+            c.held_above_table_m,
         )
         self._parts = hulls_of(self.shapes), solids_of(self.shapes)
         self._made: list[Solids | None] = [None, None]
@@ -184,6 +190,10 @@ class CollisionChecker:
     def has_hull_room(self, q: Array) -> bool:
         """As :meth:`has_room`, judged by the links' hulls alone: faster, and never too lenient."""
         return self._solids(_HULLS).roomy(q)
+
+    def is_apart(self, q: Array) -> bool:
+        """Whether the arm's own links, and what is held, are ``self_margin_m`` from each other."""
+        return self._solids(_HULLS).apart(q) or self._solids(_ALL).apart(q)
 
     def in_collision(
         self,

@@ -15,7 +15,16 @@ from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
 from robot.planning.collision import CollisionChecker
 from robot.planning.line import cartesian_line
-from robot.planning.search import Free, connect, corners_rounded, line_contact, shortcut
+from robot.planning.posture import unhindered
+from robot.planning.search import (
+    Free,
+    both,
+    connect,
+    corners_rounded,
+    line_contact,
+    shortcut,
+    thinned,
+)
 from robot.planning.timing import MotionLimits, section, time_curve
 from robot.types import Pose, Trajectory
 
@@ -49,6 +58,8 @@ _ATTEMPTS = (
     _Attempt("roomy", 0.25, 0.25),
     _Attempt("tight", 0.25, 0.25),
 )
+_LOOKED_AT_RAD = 0.08
+_DETOUR_SHARE = 0.25  # of the planning time, for a path around singular postures
 _ROUGHER = 2.0  # a search's steps over those: what it finds is looked at again
 
 
@@ -114,7 +125,8 @@ class PathPlanner:
         """A timed path from rest at ``q_from`` to rest at ``q_to``.
 
         The straight joint-space line when it is free; otherwise a path found by RRTConnect,
-        shortened, its corners rounded.
+        shortened, its corners rounded. Where monitors would slow the arm down on it, near a
+        singular posture or with links close to each other, one around that is sought, too.
 
         Args:
             q_from: (n,) joints, rad.
@@ -129,12 +141,32 @@ class PathPlanner:
         if contact is not None:
             raise PlanningError(f"goal: {contact}")
         free, motion = self._validity(q_from), self._motion_limits(speed_scale)
-        resolution = self.config.resolution_rad
-        if line_contact(q_from, q_to, free, resolution) is None:
-            trajectory = self._timed([q_from, q_to], free, motion, resolution)
-            if all(free(q) for q in self._looked_at(trajectory, 0.5)):
-                return trajectory
         deadline = time.monotonic() + self.config.planning_time_s
+        found = self._path(q_from, q_to, free, motion, deadline)
+        well = unhindered(self.kinematics, self.checker.is_apart, q_from, q_to)
+        if all(well(q) for q in thinned(found.position_rad, _LOOKED_AT_RAD)):
+            return found
+        try:
+            deadline = min(deadline, time.monotonic() + _DETOUR_SHARE * self.config.planning_time_s)
+            return self._path(q_from, q_to, free, motion, deadline, well)
+        except PlanningError:
+            return found
+
+    def _path(
+        self,
+        q_from: Array,
+        q_to: Array,
+        free: Free,
+        motion: MotionLimits,
+        deadline: float,
+        also: Free | None = None,
+    ) -> Trajectory:
+        """The line if it is free, else what a search finds; ``also`` must hold all along it."""
+        resolution = self.config.resolution_rad
+        if also is None and line_contact(q_from, q_to, free, resolution) is None:
+            trajectory = self._timed([q_from, q_to], free, motion, resolution)
+            if all(free(q) for q in thinned(trajectory.position_rad, 0.5 * resolution)):
+                return trajectory
         reason = ""
         for number, attempt in enumerate(_ATTEMPTS):
             # Each may use half of what is left, the last one all.
@@ -143,12 +175,14 @@ class PathPlanner:
             if allowed <= 0:
                 break
             keep = self._roomy(free, q_from, q_to, attempt)
+            if also is not None:
+                keep = both(keep, also)
             steps = attempt.steps * resolution
             waypoints = self._search(q_from, q_to, keep, steps, allowed, self.seed + number)
             if waypoints is None:
                 continue
             trajectory = self._timed(waypoints, keep, motion, steps)
-            looked_at = self._looked_at(trajectory, attempt.closely)
+            looked_at = thinned(trajectory.position_rad, attempt.closely * resolution)
             touching = next((q for q in looked_at if not free(q)), None)
             if touching is None:
                 return trajectory
@@ -259,14 +293,6 @@ class PathPlanner:
         curve, spans = rounded
         parts = [section(curve, a, b, motion, cruise) for a, b, cruise in spans]
         return time_curve(curve, parts, motion, config.rate_hz)
-
-    def _looked_at(self, trajectory: Trajectory, closely: float) -> Array:
-        """(m, n) its samples, but for those within so many resolutions of one that is kept."""
-        q = trajectory.position_rad
-        way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(q, axis=0), axis=1))])
-        step = closely * self.config.resolution_rad
-        kept = np.searchsorted(way, np.arange(0.0, way[-1], step))
-        return np.asarray(q[np.unique(np.append(kept, len(q) - 1))])
 
     def _validity(self, q_from: Array) -> Free:
         """Whether joints are free, contacts at the start forgiven close to it."""

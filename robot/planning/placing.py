@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 from configs.load import bounded
 from robot.errors import PlanningError
 from robot.geometry import grasp_rotation
-from robot.kinematics import Kinematics
+from robot.kinematics import WELL_CONDITIONED, Kinematics
 from robot.planning.collision import CollisionChecker
 from robot.planning.obstacles import tray_walls
 from robot.planning.paths import PathPlanner
+from robot.planning.posture import elbow_aside
 from robot.types import GraspCandidate, ObjectState, Pose, Trajectory
 
 Array = NDArray[np.float64]
 
+_RISE_M = (0.04, 0.08, 0.12)
+"""The hand leaves the tray straight up; looked at there."""
 _SPOTS_M = ((0.06, 0.03), (-0.06, -0.03), (0.06, -0.03), (-0.06, 0.03))
 """From the tray's middle, in turn, so that objects do not pile up in one place."""
 _SPEED_SCALE = 0.8
@@ -107,13 +110,18 @@ class PlacePlanner:
             c.centre_m[1] + dy,
             c.wall_m + c.release_above_wall_m + below_m,
         )
-        goals = []
+        goals: list[tuple[bool, Array]] = []
         for turn in (0.0, math.pi / 2, -math.pi / 2, math.pi):
             pose = Pose.from_matrix("world", "tool0", grasp_rotation(yaw + turn), at)
-            goal = self._kinematics.inverse(pose, q, tries=4)
-            if goal is not None:
-                goals.append(goal)
-        return goals
+            first = self._kinematics.inverse(pose, q, tries=4)
+            up = [pose.position_m + np.array([0.0, 0.0, m]) for m in _RISE_M]
+            rise = [Pose("world", "tool0", p, pose.quat_xyzw) for p in up]
+            apart = self._checker.is_apart
+            if first is not None:
+                found = elbow_aside(self._kinematics, rise, first, apart)
+                goal, condition = (first, math.inf) if found is None else found
+                goals.append((condition > WELL_CONDITIONED, goal))
+        return [goal for _, goal in sorted(goals, key=lambda item: item[0])]
 
     def _attach(self, candidate: GraspCandidate, obj: ObjectState) -> None:
         grasp = candidate.X_world_grasp

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.execution.grasp import GraspLoop
+from robot.kinematics import WELL_CONDITIONED
+from robot.planning.posture import Apart, elbow_aside
 from robot.types import GraspCandidate, Pose
 
 Array = NDArray[np.float64]
@@ -30,33 +32,53 @@ def turned(candidate: GraspCandidate) -> GraspCandidate:
 
 
 def reachable(
-    loop: GraspLoop, candidate: GraspCandidate, near: Array
+    loop: GraspLoop, candidate: GraspCandidate, near: Array, apart: Apart | None = None
 ) -> tuple[GraspCandidate, Array] | None:
     """The better way round, or None where neither reaches.
 
-    That is one that leaves the hand room to turn, and of two the one that stays nearer to joints
-    ``near`` (n,) rad.
+    That is one that keeps away from singular postures and leaves the hand room to turn, and of two
+    the one that stays nearer to joints ``near`` (n,) rad.
 
     Pre-grasp, grasp and the top of the lift must all have joints within the limits, each found
-    from the one before.
+    from the one before. Where they come near a singular posture, as close to the base, the elbow
+    is swung to the side as far as it takes.
+
+    Args:
+        loop: knows the arm, and how far the policy's part goes.
+        candidate: the grip.
+        near: (n,) rad, where the arm comes from.
+        apart: whether the arm's own links are well apart at joints (n,) rad; None: anywhere.
 
     Returns:
         The candidate (perhaps turned) and the joints (n,) rad of its pre-grasp.
     """
-    best: tuple[tuple[bool, float], GraspCandidate, Array] | None = None
+    best: tuple[tuple[bool, bool, float], GraspCandidate, Array] | None = None
     joints = loop.limits.joints
     for way in (candidate, turned(candidate)):
-        pregrasp = loop.pregrasp(way)
-        q = loop.kinematics.inverse(pregrasp, near, tries=3)
-        if q is None:
+        first = loop.kinematics.inverse(loop.pregrasp(way), near, tries=3)
+        if first is None:
             continue
-        grasp = Pose("world", pregrasp.child, way.X_world_grasp.position_m, pregrasp.quat_xyzw)
-        rise = -way.X_world_grasp.rotation[:, 2] * loop.config.lift_m
-        top = Pose("world", pregrasp.child, grasp.position_m + rise, pregrasp.quat_xyzw)
-        if any(loop.kinematics.inverse(x, q, tries=3) is None for x in (grasp, top)):
+        found = elbow_aside(loop.kinematics, _part(loop, way), first, apart)
+        if found is None:
             continue
+        q, condition = found
         room = min(q[-1] - joints.lower_rad[-1], joints.upper_rad[-1] - q[-1])
-        cost = (bool(room < _TURN_ROOM_RAD), float(np.abs(q - near).max()))
+        away = float(np.abs(q - near).max())
+        cost = (bool(condition > WELL_CONDITIONED), bool(room < _TURN_ROOM_RAD), away)
         if best is None or cost < best[0]:
             best = (cost, way, q)
     return None if best is None else best[1:]
+
+
+def _part(loop: GraspLoop, way: GraspCandidate) -> list[Pose]:
+    """The tool's poses of the policy's part after the pre-grasp: half-way, grasp, top."""
+    c, grasp = loop.config, way.X_world_grasp
+    return [
+        Pose(
+            "world",
+            loop.limits.tool_frame,
+            grasp.position_m - grasp.rotation[:, 2] * out_m,
+            grasp.quat_xyzw,
+        )
+        for out_m in (0.5 * c.pregrasp_m, 0.0, c.lift_m)
+    ]

@@ -21,6 +21,18 @@ _TIGHTEST_RAD = 0.02
 _IN_VAIN, _WORTHWHILE = 25, 0.01
 
 
+def thinned(q: Array, step_rad: float) -> Array:
+    """(m, n) of samples (k, n) rad: without those nearer than a step to one that is kept."""
+    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(q, axis=0), axis=1))])
+    kept = np.searchsorted(way, np.arange(0.0, way[-1], step_rad))
+    return np.asarray(q[np.unique(np.append(kept, len(q) - 1))])
+
+
+def both(one: Free, other: Free) -> Free:
+    """Free by both."""
+    return lambda q: one(q) and other(q)
+
+
 def line_contact(a: Array, b: Array, free: Free, resolution_rad: float) -> Array | None:
     """The first checked point of a joint-space line that is not free, or None.
 

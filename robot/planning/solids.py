@@ -43,6 +43,7 @@ class Room:
 
     scene_m: float
     search_m: float
+    self_m: float
     arm_above_table_m: float
     held_above_table_m: float
 
@@ -107,6 +108,7 @@ class Solids:
         self._geometry_data = self._geometry.createData()
         self._broad = self._broad_phase(self._geometry_data)
         self._roomy: Any = None  # made when first asked for
+        self._apart: Any = None
 
     def free(self, q: Array) -> bool:
         """Whether nothing touches at joints (n,) rad."""
@@ -122,6 +124,18 @@ class Solids:
                     request.security_margin = self._room.search_m
             self._roomy = data, self._broad_phase(data)
         return not pin.computeCollisions(self._model, self._data, self._roomy[1], q, True)
+
+    def apart(self, q: Array) -> bool:
+        """Whether the arm's own parts are ``self_m`` from each other, whatever stands around."""
+        if self._apart is None:
+            data = self._geometry.createData()
+            for k, pair in enumerate(self._geometry.collisionPairs):
+                if pair.second in self._surroundings:
+                    data.deactivateCollisionPair(k)
+                else:
+                    data.collisionRequests[k].security_margin = self._room.self_m
+            self._apart = data, self._broad_phase(data)
+        return not pin.computeCollisions(self._model, self._data, self._apart[1], q, True)
 
     def contacts(self, q: Array) -> frozenset[str]:
         """All pairs that touch at joints (n,) rad, each as "a hits b"."""

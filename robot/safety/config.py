@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from configs.load import bounded
 from robot.errors import SafetyError
+from robot.planning.obstacles import Box
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,13 @@ class Zone:
     def __post_init__(self) -> None:
         if any(low >= high for low, high in zip(self.min_m, self.max_m, strict=True)):
             raise SafetyError(f"{self.name}: min_m must be below max_m everywhere: {self}")
+
+    @property
+    def box(self) -> Box:
+        """It as a solid, for those who plan around it."""
+        low, high = np.array(self.min_m), np.array(self.max_m)
+        centre, size = 0.5 * (low + high), high - low
+        return Box(tuple(centre.tolist()), tuple(size.tolist()), name=self.name)
 
 
 @dataclass(frozen=True)

@@ -68,16 +68,14 @@ NEED_TICK = ("zones", "tool_speed", "singularity", "distance", "nearing", "conta
 
 
 def for_picks() -> SafetyConfig:
-    """All monitors but four, which cost picks on the simulated arm; ``SafetyConfig()`` has all.
+    """All monitors but three, which cost picks on the simulated arm; ``SafetyConfig()`` has all.
 
     That arm is stiff, and fingers that come down on an object press with what the motors have:
     with ``contact`` one of 60 picks of train objects is halted at 140 N, and with ``torque`` some
     half of the disturbed ones, in which that is common, by a wrist motor at its limit. ``power``
-    halts an arm that runs into something, which else backs off and plans anew. And what lies close
-    to the base is gripped with the wrist near the shoulder's axis, at condition numbers up to 37:
-    ``singularity`` holds four of 120 picks there until their time is up.
+    halts an arm that runs into something, which else backs off and plans anew.
     """
-    return SafetyConfig(off=("contact", "torque", "power", "singularity"))
+    return SafetyConfig(off=("contact", "torque", "power"))
 
 
 def for_batches(tick_s: float = SafetyConfig.tick_s) -> SafetyConfig:

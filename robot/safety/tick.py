@@ -9,7 +9,7 @@ import numpy as np
 import pinocchio as pin
 from numpy.typing import NDArray
 
-from robot.kinematics import Kinematics
+from robot.kinematics import Conditioning, Kinematics
 from robot.limits import JointLimits
 from robot.safety.config import SafetyConfig
 from robot.safety.sent import Sent
@@ -18,7 +18,6 @@ from robot.types import RobotState
 Array = NDArray[np.float64]
 
 _WORLD_AXES = pin.LOCAL_WORLD_ALIGNED
-_VALUES_ONLY = eigenpy.DecompositionOptions.EigenvaluesOnly
 _DAMPING = 1e-4
 
 
@@ -42,18 +41,16 @@ class Tick:
         self._braking = (joints.velocity_rad_s.tolist(), per_speed.tolist(), easing_s.tolist())
         self._speed, self._braking_s = joints.velocity_rad_s, 1.0 / joints.acceleration_rad_s2
         self._easing_s = float(easing_s.max())
-        scale = np.array([1.0 / config.singular_length_m] * 3 + [1.0] * 3)
-        self._square = np.outer(scale, scale)
+        #: Condition number of the tool's Jacobian at joints (n,) rad.
+        self.condition = Conditioning(kinematics, config.singular_length_m)
         self._model = kinematics.model
         self._tool_id = kinematics.tool_id
         self._data = self._model.createData()
         self._tool = self._data.oMf[self._tool_id]  # follows Pinocchio's own memory
         self._measured = self._model.createData()
-        self._resting = self._model.createData()
         self._share = config.force.filter_share
         self._feels = "contact" not in config.off
         self._n = len(sent.position_rad)
-        self._solver = eigenpy.SelfAdjointEigenSolver(6)
         self._ldlt = eigenpy.LDLT(6)
         self._damping = np.eye(6) * _DAMPING
         self.forget()
@@ -138,18 +135,6 @@ class Tick:
         qd = np.minimum(np.maximum(self.qd, -self._speed), self._speed)
         longest_s = float((np.abs(qd) * self._braking_s).max())
         return self.q + qd * (0.5 * longest_s + self._easing_s)
-
-    def condition(self, q: Array) -> float:
-        """Condition number of the tool's Jacobian at joints (n,) rad.
-
-        Lengths count in units of ``singular_length_m``: with metres beside radians it tells more
-        of how far out the tool is (J. Angeles, "The design of isotropic redundant manipulators",
-        IJRR 1992).
-        """
-        J = pin.computeFrameJacobian(self._model, self._resting, q, self._tool_id, _WORLD_AXES)
-        self._solver.compute(J.dot(J.T) * self._square, _VALUES_ONLY)
-        low, *_, high = self._solver.eigenvalues().tolist()
-        return (high / low) ** 0.5 if low > 1e-12 else 1e6
 
     @property
     def contact(self) -> tuple[float, float, Array]:

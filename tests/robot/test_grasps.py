@@ -146,9 +146,14 @@ def test_every_candidate_on_any_box_can_be_carried_out(box, seed):
 
 @settings(max_examples=15)
 @given(boxes)
+@example((0.53125, 0.0, -0.125, 0.0859375, 0.021484375, 0.0625))
 def test_the_best_grip_faces_the_narrow_side(box):
-    best = propose(look_at(box))[0]
-    assert misalignment_deg(best, box[2] + math.pi / 2) < 12
+    c, look = GraspConfig(), look_at(box)
+    best = propose(look)[0]
+    # Yaws are tried in steps, and sides are known to half a cell over the breadth of a pad: of a
+    # thin box the yaw next to the best one may look as good.
+    half_cell_deg = math.degrees(math.atan(0.5 * look.height_map.resolution_m / c.pad_width_m))
+    assert misalignment_deg(best, box[2] + math.pi / 2) < 180 / c.yaws_n + half_cell_deg
     assert np.linalg.norm(local(box, best.X_world_grasp.position_m[:2])) < 0.02
 
 

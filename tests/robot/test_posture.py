@@ -1,0 +1,130 @@
+"""Postures and paths that no monitor would slow down: not near singular ones, links well apart."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robot.geometry import grasp_rotation
+from robot.kinematics import WELL_CONDITIONED, Kinematics
+from robot.limits import load_limits
+from robot.planning.collision import CollisionChecker
+from robot.planning.paths import PathPlanner
+from robot.planning.posture import elbow_aside, unhindered, worst_condition
+from robot.safety.config import SafetyConfig
+from robot.types import Pose
+
+LIMITS = load_limits()
+KINEMATICS = Kinematics(LIMITS)
+CHECKER = CollisionChecker(LIMITS, KINEMATICS)
+HOME = np.asarray(LIMITS.home_rad)
+
+
+def over(x: float, y: float, z: float, yaw: float) -> Pose:
+    return Pose.from_matrix("world", LIMITS.tool_frame, grasp_rotation(yaw), (x, y, z))
+
+
+def the_way_down(x: float, y: float, yaw: float) -> list[Pose]:
+    return [over(x, y, z, yaw) for z in (0.12, 0.06, 0.01, 0.23)]
+
+
+def test_what_counts_as_well_conditioned_is_below_where_the_monitor_slows():
+    assert SafetyConfig().singular_slow > WELL_CONDITIONED
+    assert SafetyConfig().self_slow_m < CHECKER.config.self_margin_m
+
+
+def test_the_condition_number_is_that_of_the_jacobian_in_half_metres():
+    rng = np.random.default_rng(0)
+    joints = LIMITS.joints
+    for q in rng.uniform(joints.lower_rad, joints.upper_rad, (50, joints.count)):
+        J = np.array(KINEMATICS.jacobian(q))
+        J[:3] /= 0.5
+        assert KINEMATICS.condition(q) == pytest.approx(np.linalg.cond(J), rel=1e-4)
+
+
+def test_a_swivel_keeps_the_tool_where_it_is():
+    way = KINEMATICS.swivel(HOME)
+    assert way is not None
+    np.testing.assert_allclose(KINEMATICS.jacobian(HOME) @ way, 0.0, atol=1e-9)
+
+
+def test_an_arm_of_six_joints_has_no_elbow_to_swing():
+    limits = load_limits("xarm6")
+    kinematics = Kinematics(limits)
+    assert kinematics.swivel(np.asarray(limits.home_rad)) is None
+    here = kinematics.forward(np.asarray(limits.home_rad))
+    found = elbow_aside(kinematics, [here], np.asarray(limits.home_rad))
+    assert found is not None
+    np.testing.assert_array_equal(found[0], limits.home_rad)
+
+
+@settings(max_examples=25)
+@given(st.floats(0.29, 0.36), st.floats(-0.2, 0.2), st.floats(-1.5, 1.5))
+def test_close_to_the_base_the_elbow_goes_aside(x, y, yaw):
+    """There the wrist comes near the shoulder's axis: condition numbers up to 50."""
+    pregrasp, *rest = the_way_down(x, y, yaw)
+    q = KINEMATICS.inverse(pregrasp, HOME, tries=3)
+    before = worst_condition(KINEMATICS, rest, q, CHECKER.is_apart)
+    aside, after = elbow_aside(KINEMATICS, rest, q, CHECKER.is_apart)
+    assert after <= before
+    assert after == worst_condition(KINEMATICS, rest, aside, CHECKER.is_apart)
+    here, there = KINEMATICS.forward(q), KINEMATICS.forward(aside)
+    np.testing.assert_allclose(there.position_m, here.position_m, atol=1e-3)
+    if before <= WELL_CONDITIONED:
+        np.testing.assert_array_equal(aside, q)
+
+
+def test_it_is_good_then_nearly_everywhere():
+    rng = np.random.default_rng(1)
+    needed, good = 0, 0
+    for x, y, yaw in rng.uniform((0.29, -0.2, -1.5), (0.36, 0.2, 1.5), (40, 3)):
+        pregrasp, *rest = the_way_down(float(x), float(y), float(yaw))
+        q = KINEMATICS.inverse(pregrasp, HOME, tries=3)
+        if worst_condition(KINEMATICS, rest, q, CHECKER.is_apart) > WELL_CONDITIONED:
+            needed += 1
+            aside = elbow_aside(KINEMATICS, rest, q, CHECKER.is_apart)
+            good += aside[1] <= WELL_CONDITIONED
+    assert needed > 20
+    assert good / needed > 0.8
+
+
+def test_what_cannot_be_reached_is_none_and_links_that_touch_are_the_worst():
+    far = over(1.4, 0.0, 0.3, 0.0)
+    assert worst_condition(KINEMATICS, [far], HOME) is None
+    assert elbow_aside(KINEMATICS, [far], HOME) is None
+    assert worst_condition(KINEMATICS, [], HOME, lambda q: False) == math.inf
+
+
+def test_links_are_apart_whatever_stands_around():
+    assert CHECKER.is_apart(HOME)
+    folded = HOME.copy()
+    folded[3], folded[5] = LIMITS.joints.lower_rad[3], LIMITS.joints.lower_rad[5]
+    assert not CHECKER.is_apart(folded)
+    low = KINEMATICS.inverse(over(0.5, 0.0, -0.05, 0.0), HOME)
+    assert not CHECKER.is_free(low)  # in the table
+    assert CHECKER.is_apart(low)
+
+
+def test_paths_go_around_singular_postures_where_their_ends_are_good():
+    paths = PathPlanner(LIMITS, KINEMATICS, CHECKER, seed=1)
+    rng = np.random.default_rng(3)
+    joints = LIMITS.joints
+    needed, good = 0, 0
+    while needed < 6:
+        q_from, q_to = rng.uniform(joints.lower_rad, joints.upper_rad, (2, joints.count))
+        ends = (q_from, q_to)
+        if not all(CHECKER.has_room(q) and CHECKER.is_apart(q) for q in ends):
+            continue
+        well = unhindered(KINEMATICS, CHECKER.is_apart, q_from, q_to)
+        if max(map(KINEMATICS.condition, ends)) > 10.0:
+            continue
+        line = [q_from + s * (q_to - q_from) for s in np.linspace(0.0, 1.0, 100)]
+        if all(map(well, line)) or not all(map(CHECKER.has_room, line)):
+            continue
+        needed += 1
+        good += all(map(well, paths.to_joints(q_from, q_to).position_rad[::10]))
+    assert good >= 5
