@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,8 @@ from robot.planning.collision import CollisionChecker
 from robot.planning.line import cartesian_line
 from robot.planning.posture import unhindered
 from robot.planning.search import (
+    ATTEMPTS,
+    Attempt,
     Free,
     both,
     connect,
@@ -25,41 +26,16 @@ from robot.planning.search import (
     shortcut,
     thinned,
 )
-from robot.planning.timing import MotionLimits, section, time_curve
+from robot.planning.timing import Curve, MotionLimits, section, time_curve
 from robot.types import Pose, Trajectory
 
 Array = NDArray[np.float64]
 
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """One way to search: what counts as free, and the steps over the resolution.
-
-    Attributes:
-        judge: ``hulls``: with extra room, by the links' hulls alone, which is quick; ``roomy``:
-            with extra room; ``tight``: without.
-        steps: between points that are looked at, in the search and while shortening.
-        closely: the same for the timed motion, which has the last word.
-    """
-
-    judge: Literal["hulls", "roomy", "tight"]
-    steps: float
-    closely: float
-
-
-# Between two checked points a corner of the arm may still graze something. So the first searches
-# keep extra room (except close to an end that has none), the next ones do without it in finer
-# steps, and the samples of the motion have the last word.
-_ATTEMPTS = (
-    _Attempt("hulls", 1.5, 1.0),
-    _Attempt("roomy", 1.0, 0.5),
-    _Attempt("roomy", 0.5, 0.5),
-    _Attempt("tight", 0.5, 0.5),
-    _Attempt("roomy", 0.25, 0.25),
-    _Attempt("tight", 0.25, 0.25),
-)
-_LOOKED_AT_RAD = 0.08
-_DETOUR_SHARE = 0.25  # of the planning time, for a path around singular postures
+# How closely a path is looked at for what would slow the arm down on it, and the share of the
+# planning time that a search for a better one may take.
+_LOOKED_AT_RAD, _DETOUR_SHARE = 0.08, 0.25
+# Share of the tool's speed limit that paths use; reckoned at so many places of each span.
+_TOOL_SPEED_SHARE, _TOOL_SPEEDS_N = 0.9, 12
 _ROUGHER = 2.0  # a search's steps over those: what it finds is looked at again
 
 
@@ -95,7 +71,7 @@ class PathPlanner:
     """Plans motions of one arm in the scene that its collision checker knows.
 
     The same scene, question and seed give the same path, whatever was asked before. Only a search
-    that runs into its time limit depends on the machine, and that fails.
+    that runs into its time limit depends on the machine: it fails, or what was found before stands.
 
     What touches at the start (fingers beside an object just released, say) may go on touching
     within ``escape_rad`` of the start, so that the arm can leave; nothing else may touch, and
@@ -168,10 +144,10 @@ class PathPlanner:
             if all(free(q) for q in thinned(trajectory.position_rad, 0.5 * resolution)):
                 return trajectory
         reason = ""
-        for number, attempt in enumerate(_ATTEMPTS):
+        for number, attempt in enumerate(ATTEMPTS):
             # Each may use half of what is left, the last one all.
             allowed = deadline - time.monotonic()
-            allowed *= 1.0 if number == len(_ATTEMPTS) - 1 else 0.5
+            allowed *= 1.0 if number == len(ATTEMPTS) - 1 else 0.5
             if allowed <= 0:
                 break
             keep = self._roomy(free, q_from, q_to, attempt)
@@ -291,8 +267,19 @@ class PathPlanner:
         if rounded is None:
             return _standing(waypoints[0])
         curve, spans = rounded
-        parts = [section(curve, a, b, motion, cruise) for a, b, cruise in spans]
+        parts = [
+            section(curve, a, b, motion, cruise, self._fastest(curve, a, b))
+            for a, b, cruise in spans
+        ]
         return time_curve(curve, parts, motion, config.rate_hz)
+
+    def _fastest(self, curve: Curve, start: float, end: float) -> float:
+        """ds/dt with which the tool keeps within its speed between two values of the curve's s."""
+        q, dq, *_ = curve.evaluate(np.linspace(start, end, _TOOL_SPEEDS_N))
+        jacobian = self.kinematics.jacobian
+        ways = [float(np.linalg.norm(jacobian(a)[:3] @ b)) for a, b in zip(q, dq, strict=True)]
+        most = _TOOL_SPEED_SHARE * self.limits.cartesian.velocity_m_s
+        return most / max(*ways, 1e-9)
 
     def _validity(self, q_from: Array) -> Free:
         """Whether joints are free, contacts at the start forgiven close to it."""
@@ -308,7 +295,7 @@ class PathPlanner:
 
         return free
 
-    def _roomy(self, free: Free, q_from: Array, q_to: Array, attempt: _Attempt) -> Free:
+    def _roomy(self, free: Free, q_from: Array, q_to: Array, attempt: Attempt) -> Free:
         """Asks for more room than ``free``, except close to a start or goal without room."""
         checker, near = self.checker, self.config.escape_rad
         if attempt.judge == "tight":

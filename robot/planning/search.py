@@ -6,6 +6,8 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,35 @@ Free = Callable[[Array], bool]
 _TIGHTEST_RAD = 0.02
 # Shortening ends after so many tries in a row that saved less than this share of the length.
 _IN_VAIN, _WORTHWHILE = 25, 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One way to search: what counts as free, and the steps over the resolution.
+
+    Attributes:
+        judge: ``hulls``: with extra room, by the links' hulls alone, which is quick; ``roomy``:
+            with extra room; ``tight``: without.
+        steps: between points that are looked at, in the search and while shortening.
+        closely: the same for the timed motion, which has the last word.
+    """
+
+    judge: Literal["hulls", "roomy", "tight"]
+    steps: float
+    closely: float
+
+
+# Between two checked points a corner of the arm may still graze something. So the first searches
+# keep extra room (except close to an end that has none), the next ones do without it in finer
+# steps, and the samples of the motion have the last word.
+ATTEMPTS = (
+    Attempt("hulls", 1.5, 1.0),
+    Attempt("roomy", 1.0, 0.5),
+    Attempt("roomy", 0.5, 0.5),
+    Attempt("tight", 0.5, 0.5),
+    Attempt("roomy", 0.25, 0.25),
+    Attempt("tight", 0.25, 0.25),
+)
 
 
 def thinned(q: Array, step_rad: float) -> Array:

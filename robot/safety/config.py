@@ -13,7 +13,7 @@ from robot.planning.obstacles import Box
 
 @dataclass(frozen=True)
 class Zone:
-    """A box in the world that the tool must not enter.
+    """A box in the world that the tool must not enter; paths keep the whole arm out of it.
 
     Attributes:
         min_m: (3,) its lowest corner, m.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,8 @@ from robot.interface import Policy
 from robot.limits import load_limits
 from robot.planning.ranking import Refusal
 from robot.planning.reach import reachable
-from robot.safety.suite import for_batches
+from robot.safety.config import Zone
+from robot.safety.suite import for_batches, for_picks
 from robot.safety.supervisor import Supervisor
 from robot.types import (
     Detection,
@@ -245,6 +248,34 @@ def test_rising_out_of_reach_is_a_planning_error(station):
     station.begin([], DropConfig(), 0)
     with pytest.raises(PlanningError):
         station.picker.rise(3.0)
+
+
+def test_paths_go_around_what_is_closed_to_the_tool(monkeypatch):
+    zone = Zone((0.52, -0.04, 0.0), (0.66, 0.04, 0.3), "what is closed")
+    safety = replace(for_picks(), keep_out=(zone,))
+    station = Station(ExpertPolicy(LIFT_M), physics("nominal"), "truth", safety=safety)
+    try:
+        station.begin([], DropConfig(), 0)
+        kinematics, home = station.loop.kinematics, station.limits.home_rad
+        ends = [
+            kinematics.inverse(Pose.from_matrix("world", "tool0", grasp_rotation(0.0), at), home)
+            for at in ((0.55, -0.25, 0.15), (0.55, 0.25, 0.15))
+        ]
+        low, high = np.array(zone.min_m), np.array(zone.max_m)
+
+        def inside(joints) -> bool:
+            tools = np.array([kinematics.tool_position(q) for q in joints])
+            return bool(((tools > low) & (tools < high)).all(axis=1).any())
+
+        assert inside(np.linspace(*ends, 50))
+        station.picker.travel(ends[0], None)
+        played = []
+        monkeypatch.setattr(station.player, "play", played.append)
+        station.picker.travel(ends[1], None)
+        assert not inside(played[0].position_rad)
+        np.testing.assert_allclose(played[0].position_rad[-1], ends[1])
+    finally:
+        station.close()
 
 
 def test_camera_sensing_without_a_detector_is_refused():

@@ -218,6 +218,19 @@ def test_slower_is_slower() -> None:
         plan.to_joints(HOME, goal, speed_scale=0.0)
 
 
+def test_a_stretched_arm_keeps_within_the_speed_of_the_tool() -> None:
+    """All of it turns about the first joint: the joint's own limit would allow 2 m/s and more."""
+    q_from = np.array([-1.5, 1.2, 0.0, -0.6, 0.0, 1.8, 0.8])
+    q_to = q_from + 3.0 * np.eye(7)[0]
+    plan = planner(velocity_scale=1.0)
+    t = plan.to_joints(q_from, q_to)
+    pairs = zip(t.position_rad, t.velocity_rad_s, strict=True)
+    fastest = max(np.linalg.norm((KINEMATICS.jacobian(q) @ qd)[:3]) for q, qd in pairs)
+    assert 1.2 < fastest < LIMITS.cartesian.velocity_m_s
+    turned = abs(t.velocity_rad_s[:, 0]).max() / LIMITS.joints.velocity_rad_s[0]
+    assert turned < 0.95
+
+
 def test_to_pose_reaches_the_tray_with_a_held_box() -> None:
     plan = planner(TRAY)
     plan.checker.attach_box((0.04, 0.06, 0.08), Pose("tool0", "object", [0, 0, 0.02], [0, 0, 0, 1]))
