@@ -130,7 +130,7 @@ class Station:
             scorer=scorer,
             log=log,
         )
-        self.picker.around.always += tuple(zone.box for zone in safety.keep_out)
+        self.picker.around.closed = tuple(zone.box for zone in safety.keep_out)
         player.blocked = self.picker.around.ahead
         self.slip: Slip | None = None
 

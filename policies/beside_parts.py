@@ -28,6 +28,7 @@ from robot.loop.mailbox import Packet
 from robot.loop.process import Part
 from robot.loop.pulse import pulse
 from robot.loop.serving import serve
+from robot.safety.novelty import Novelty
 
 PLANNING = "planning"
 
@@ -80,15 +81,20 @@ class LoopSetup:
 
 def control(bus: Bus, setup: LoopSetup) -> None:
     """The controller's process."""
-    limits = load_limits(Bundle.load(setup.bundle).limits_path)
+    bundle = Bundle.load(setup.bundle)
+    limits, novelty = load_limits(bundle.limits_path), Novelty.shipped(bundle.model("policy"))
     if setup.robot == "ros2":
-        arm = _dds(setup)
-        Cell(bus, arm, limits, False, setup.rates, setup.watches, guarded=not setup.shadow).run()
+        arm, guarded = _dds(setup), not setup.shadow
+        Cell(
+            bus, arm, limits, False, setup.rates, setup.watches, guarded=guarded, novelty=novelty
+        ).run()
         return
     models, world = object_set(setup.objects), physics(setup.physics)
     plant = SimPlant(bus, models, world, limits, setup.pace, setup.speed, setup.drop)
     latency_s = WatchConfig().latency_s
-    Cell(bus, plant, limits, setup.lockstep, setup.rates, setup.watches, latency_s).run()
+    Cell(
+        bus, plant, limits, setup.lockstep, setup.rates, setup.watches, latency_s, novelty=novelty
+    ).run()
 
 
 def _dds(setup: LoopSetup) -> Any:

@@ -55,8 +55,8 @@ def observe_picks(
 ) -> list[Floats]:
     """Each nominal pick's observations (steps, n), of the policy's part alone.
 
-    Every other pick is seen through the cameras, the rest as it is: the calibration is to hold for
-    both.
+    Every other pick is seen through the cameras, which go on looking while the policy acts; the
+    rest as it is, once. The calibration is to hold for both.
 
     Args:
         source: the bundle's folder.
@@ -97,6 +97,7 @@ def _observe(
         load_detector(source) if camera else None,
         limits=load_limits(bundle.limits_path),
         scorer=load_scorer(source) if camera else None,
+        watches=camera,
     )
     models = object_set(objects)
     out: list[Floats] = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from configs.load import bounded
-from robot.execution.acting import Acting
+from robot.execution.acting import Acting, Asked, Watched
 from robot.execution.grasp import GraspLoop
 from robot.execution.guard import MotionGuard
 from robot.execution.player import Player
@@ -26,6 +26,7 @@ from robot.loop.remote import RemotePolicy, RemoteWatch
 from robot.loop.statelog import StateLog
 from robot.loop.timing import timing_message
 from robot.loop.topics import EPISODE, READY, STOP, TIMING
+from robot.safety.novelty import Novelty
 from robot.safety.supervisor import Supervisor
 
 _SWITCH_S = 2e-4
@@ -86,6 +87,7 @@ class Cell:
         watches: whether the object is seen anew while the policy acts.
         latency_s: in lock-step, what an image shows counts from so long after it on.
         guarded: whether a motion that is held back is given up.
+        novelty: tells the supervisor how new what the policy sees is.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Cell:
         watches: bool = True,
         latency_s: float = 0.1,
         guarded: bool = True,
+        novelty: Novelty | None = None,
     ) -> None:
         self.bus, self.plant, self.lockstep = bus, plant, lockstep
         self.rates = rates or LoopRates()
@@ -110,7 +113,10 @@ class Cell:
         self.clock = clock
         self.policy = RemotePolicy(bus, clock.now_s, self.lockstep)
         self.watch = RemoteWatch(bus, latency_s, self.lockstep)
-        acting = Acting(self.player, self.policy, self.watch if watches else None, squeeze=True)
+        asked: Asked = self.policy
+        if novelty is not None:
+            asked = Watched(self.policy, novelty, supervisor.signals)
+        acting = Acting(self.player, asked, self.watch if watches else None, squeeze=True)
         self._inbox = bus.subscribe([EPISODE, STOP])
         self.safety = SafetyNode(self.player, bus)
         self.gripper = GripperNode(self.player, bus, self.rates.gripper_hz)

@@ -87,6 +87,7 @@ class CollisionChecker:
         self._opening_m = self.max_opening_m
         self._hand_table_m = self.config.hand_above_table_m
         self._boxes: list[Box] = []
+        self._closed: list[Box] = []
         self._held: tuple[Array, pin.SE3] | None = None
         c = self.config
         self._room = Room(
@@ -106,6 +107,7 @@ class CollisionChecker:
         height_map: HeightMap | None,
         boxes: Sequence[Box] = (),
         cleared: Sequence[Box] = (),
+        closed: Sequence[Box] = (),
     ) -> None:
         """Replace everything that stands on the table.
 
@@ -114,6 +116,7 @@ class CollisionChecker:
             boxes: further solids, a tray's walls for example.
             cleared: height-map cells in the footprints of these are taken as table, so that an
                 object that is already held does not stand in its own way.
+            closed: zones in which nothing stands, and which are not free all the same.
         """
         config = self.config
         self._boxes = list(boxes)
@@ -121,6 +124,7 @@ class CollisionChecker:
             self._boxes += columns(
                 height_map, config.block_m, config.lowest_m, cleared=tuple(cleared)
             )
+        self._closed = list(closed)
         self._changed()
 
     def prepare(self) -> None:
@@ -238,7 +242,7 @@ class CollisionChecker:
         solids = self._made[which]
         if solids is None:
             around = Surroundings(
-                tuple(self._boxes), self._held, self._opening_m, self._hand_table_m
+                (*self._boxes, *self._closed), self._held, self._opening_m, self._hand_table_m
             )
             solids = Solids(
                 self._model, self._tool_frame, self.shapes, self._room, around, self._parts[which]

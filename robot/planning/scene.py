@@ -35,8 +35,9 @@ class SceneModel:
         self, checker: CollisionChecker, always: Sequence[Box], declared: Sequence[Box] = ()
     ) -> None:
         self._checker = checker
-        #: What is never free: the tray's walls, zones that are closed to the tool.
-        self.always = tuple(always)
+        self._always = tuple(always)
+        #: Zones that are closed, though nothing solid stands there.
+        self.closed: tuple[Box, ...] = ()
         #: What the configuration says stands on this table.
         self.declared = tuple(declared)
         #: Cells that no camera saw are taken to be filled up to here, m; None: as estimated.
@@ -71,7 +72,7 @@ class SceneModel:
         if heights is not None and self.unseen_m is not None:
             filled = np.maximum(heights.height_m, np.float32(self.unseen_m))
             heights = replace(heights, height_m=np.where(heights.seen, heights.height_m, filled))
-        self._checker.set_scene(heights, [*self.always, *self.declared], cleared)
+        self._checker.set_scene(heights, [*self._always, *self.declared], cleared, self.closed)
 
     def is_part(self, candidate: GraspCandidate) -> bool:
         """Whether a grip would close on something declared: a camera sees walls, too."""

@@ -273,6 +273,7 @@ def test_paths_go_around_what_is_closed_to_the_tool(monkeypatch):
         monkeypatch.setattr(station.player, "play", played.append)
         station.picker.travel(ends[1], None)
         assert not inside(played[0].position_rad)
+        assert all(box.name != zone.name for box in station.picker.checker.boxes)
         np.testing.assert_allclose(played[0].position_rad[-1], ends[1])
     finally:
         station.close()

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from robot import observation
 from robot.errors import SafetyError
 from robot.execution.player import TICK_S
 from robot.kinematics import Kinematics
@@ -21,6 +22,7 @@ from robot.loop.topics import ARM, EPISODE, ESTOP, GRASP_ACTION, STOP, goal_topi
 from robot.loop.typestore import message_class
 from robot.planning.collision import CollisionChecker
 from robot.planning.paths import PathPlanner
+from robot.safety.novelty import Novelty, fit
 from robot.types import (
     GraspCandidate,
     GripperCommand,
@@ -218,3 +220,18 @@ def test_a_controller_that_fails_brakes_and_closes_the_plant(cell):
         cell.run()
     cell.arm.assert_braked()
     assert cell.arm.closed_at == len(cell.arm.path)
+
+
+def test_the_supervisor_is_told_how_new_what_the_policy_sees_is(monkeypatch):
+    monkeypatch.setattr(module, "be_urgent", lambda: False)
+    rng = np.random.default_rng(0)
+    picks = [rng.normal(size=(10, len(observation.names()))) for _ in range(40)]
+    novelty = Novelty(fit(picks[:20], picks[20:], 0.1, b"", observation.names()))
+    made = Cell(Bus("control"), Arm(), LIMITS, lockstep=False, novelty=novelty)
+    policy, signals = made.controller._acting.policy, made.player.supervisor.signals
+    policy.ask(picks[0][0].astype(np.float32))
+    assert 0.0 < signals.novelty < 1.0
+    policy.ask(np.full(len(observation.names()), 20.0, np.float32))
+    assert signals.novelty > 1.0
+    policy.reset()
+    assert signals.novelty is None
