@@ -31,9 +31,8 @@ from robot.types import Pose, Trajectory
 
 Array = NDArray[np.float64]
 
-# How closely a path is looked at for what would slow the arm down on it, and the share of the
-# planning time that a search for a better one may take.
-_LOOKED_AT_RAD, _DETOUR_SHARE = 0.08, 0.25
+# How closely a path is looked at for what would slow the arm down on it.
+_LOOKED_AT_RAD = 0.12
 # Share of the tool's speed limit that paths use; reckoned at so many places of each span.
 _TOOL_SPEED_SHARE, _TOOL_SPEEDS_N = 0.9, 12
 _ROUGHER = 2.0  # a search's steps over those: what it finds is looked at again
@@ -52,6 +51,7 @@ class PathConfig:
         escape_rad: contacts that exist at the start are forgiven while every joint is within this
             distance of the start.
         planning_time_s: the search gives up after this long.
+        detour_time_s: for a path around what would slow the arm down on the one that was found.
         shortcut_tries: attempts to shorten a found path.
         blend_rad: corners are rounded from at most this far before them.
     """
@@ -63,6 +63,7 @@ class PathConfig:
     resolution_rad: float = bounded(0.02, 0.002, 0.2)
     escape_rad: float = bounded(0.2, 0.0, 1.0)
     planning_time_s: float = bounded(2.0, 1e-4, 60.0)
+    detour_time_s: float = bounded(0.15, 0.0, 60.0)
     shortcut_tries: int = bounded(150, 0, 10000)
     blend_rad: float = bounded(0.5, 0.0, 2.0)
 
@@ -102,7 +103,8 @@ class PathPlanner:
 
         The straight joint-space line when it is free; otherwise a path found by RRTConnect,
         shortened, its corners rounded. Where monitors would slow the arm down on it, near a
-        singular posture or with links close to each other, one around that is sought, too.
+        singular posture or with links close to each other, and not at its ends, one around that is
+        sought, too.
 
         Args:
             q_from: (n,) joints, rad.
@@ -119,11 +121,12 @@ class PathPlanner:
         free, motion = self._validity(q_from), self._motion_limits(speed_scale)
         deadline = time.monotonic() + self.config.planning_time_s
         found = self._path(q_from, q_to, free, motion, deadline)
-        well = unhindered(self.kinematics, self.checker.is_apart, q_from, q_to)
-        if all(well(q) for q in thinned(found.position_rad, _LOOKED_AT_RAD)):
+        well = unhindered(self.kinematics, self.checker.is_apart)
+        looked_at = thinned(found.position_rad, _LOOKED_AT_RAD)
+        if not (well(q_from) and well(q_to)) or all(map(well, looked_at)):
             return found
         try:
-            deadline = min(deadline, time.monotonic() + _DETOUR_SHARE * self.config.planning_time_s)
+            deadline = min(deadline, time.monotonic() + self.config.detour_time_s)
             return self._path(q_from, q_to, free, motion, deadline, well)
         except PlanningError:
             return found

@@ -10,6 +10,8 @@ from configs.load import bounded
 from robot.errors import SafetyError
 from robot.planning.obstacles import Box
 
+_BRAKING_M = 0.05
+
 
 @dataclass(frozen=True)
 class Zone:
@@ -31,8 +33,12 @@ class Zone:
 
     @property
     def box(self) -> Box:
-        """It as a solid, for those who plan around it."""
-        low, high = np.array(self.min_m), np.array(self.max_m)
+        """It as a solid, for those who plan around it.
+
+        It is larger to all sides by what a fast arm needs to brake: the monitor judges where the
+        tool would come to rest.
+        """
+        low, high = np.array(self.min_m) - _BRAKING_M, np.array(self.max_m) + _BRAKING_M
         centre, size = 0.5 * (low + high), high - low
         return Box(tuple(centre.tolist()), tuple(size.tolist()), name=self.name)
 

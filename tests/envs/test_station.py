@@ -251,7 +251,7 @@ def test_rising_out_of_reach_is_a_planning_error(station):
 
 
 def test_paths_go_around_what_is_closed_to_the_tool(monkeypatch):
-    zone = Zone((0.52, -0.04, 0.0), (0.66, 0.04, 0.3), "what is closed")
+    zone = Zone((0.55, -0.04, 0.0), (0.66, 0.04, 0.3), "what is closed")
     safety = replace(for_picks(), keep_out=(zone,))
     station = Station(ExpertPolicy(LIFT_M), physics("nominal"), "truth", safety=safety)
     try:
@@ -259,7 +259,7 @@ def test_paths_go_around_what_is_closed_to_the_tool(monkeypatch):
         kinematics, home = station.loop.kinematics, station.limits.home_rad
         ends = [
             kinematics.inverse(Pose.from_matrix("world", "tool0", grasp_rotation(0.0), at), home)
-            for at in ((0.55, -0.25, 0.15), (0.55, 0.25, 0.15))
+            for at in ((0.5, -0.35, 0.15), (0.5, 0.35, 0.15))
         ]
         low, high = np.array(zone.min_m), np.array(zone.max_m)
 

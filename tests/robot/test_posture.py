@@ -13,7 +13,7 @@ from robot.geometry import grasp_rotation
 from robot.kinematics import WELL_CONDITIONED, Kinematics
 from robot.limits import load_limits
 from robot.planning.collision import CollisionChecker
-from robot.planning.paths import PathPlanner
+from robot.planning.paths import PathConfig, PathPlanner
 from robot.planning.posture import elbow_aside, unhindered, worst_condition
 from robot.safety.config import SafetyConfig
 from robot.types import Pose
@@ -110,7 +110,8 @@ def test_links_are_apart_whatever_stands_around():
 
 
 def test_paths_go_around_singular_postures_where_their_ends_are_good():
-    paths = PathPlanner(LIMITS, KINEMATICS, CHECKER, seed=1)
+    paths = PathPlanner(LIMITS, KINEMATICS, CHECKER, 1, PathConfig(detour_time_s=2.0))
+    well = unhindered(KINEMATICS, CHECKER.is_apart)
     rng = np.random.default_rng(3)
     joints = LIMITS.joints
     needed, good = 0, 0
@@ -119,7 +120,6 @@ def test_paths_go_around_singular_postures_where_their_ends_are_good():
         ends = (q_from, q_to)
         if not all(CHECKER.has_room(q) and CHECKER.is_apart(q) for q in ends):
             continue
-        well = unhindered(KINEMATICS, CHECKER.is_apart, q_from, q_to)
         if max(map(KINEMATICS.condition, ends)) > 10.0:
             continue
         line = [q_from + s * (q_to - q_from) for s in np.linspace(0.0, 1.0, 100)]
