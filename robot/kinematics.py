@@ -16,9 +16,6 @@ Array = NDArray[np.float64]
 POSITION_TOLERANCE_M = 1e-4
 ROTATION_TOLERANCE_RAD = 8.7e-4  # 0.05 degrees
 
-#: Condition number up to which a posture is as good as any: speed is cut from 17 on.
-WELL_CONDITIONED = 16.0
-
 _WORLD_AXES = pin.LOCAL_WORLD_ALIGNED
 _VALUES_ONLY = eigenpy.DecompositionOptions.EigenvaluesOnly
 _LEAST_PROGRESS = 0.98  # a step that leaves more of the squared error than this ends a search

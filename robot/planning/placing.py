@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from configs.load import bounded
 from robot.errors import PlanningError
 from robot.geometry import grasp_rotation
-from robot.kinematics import WELL_CONDITIONED, Kinematics
+from robot.kinematics import Kinematics
 from robot.planning.collision import CollisionChecker
 from robot.planning.obstacles import tray_walls
 from robot.planning.paths import PathPlanner
-from robot.planning.posture import elbow_aside
+from robot.planning.posture import WELL_CONDITIONED, elbow_aside
 from robot.types import GraspCandidate, ObjectState, Pose, Trajectory
 
 Array = NDArray[np.float64]

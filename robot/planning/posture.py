@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.kinematics import WELL_CONDITIONED, Kinematics
+from robot.kinematics import Kinematics
 from robot.types import Pose
 
 Array = NDArray[np.float64]
 Apart = Callable[[Array], bool]
+
+#: Condition number up to which a posture is as good as any: speed is cut from 17 on.
+WELL_CONDITIONED = 16.0
 
 _SWING_RAD, _SWINGS = 0.3, 10
 """The elbow is swung aside in such steps of all joints together, so many to either side."""

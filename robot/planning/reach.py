@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.execution.grasp import GraspLoop
-from robot.kinematics import WELL_CONDITIONED
-from robot.planning.posture import Apart, elbow_aside
+from robot.planning.posture import WELL_CONDITIONED, Apart, elbow_aside
 from robot.types import GraspCandidate, Pose
 
 Array = NDArray[np.float64]

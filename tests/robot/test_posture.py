@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot.geometry import grasp_rotation
-from robot.kinematics import WELL_CONDITIONED, Kinematics
+from robot.kinematics import Kinematics
 from robot.limits import load_limits
 from robot.planning.collision import CollisionChecker
 from robot.planning.paths import PathConfig, PathPlanner
-from robot.planning.posture import elbow_aside, unhindered, worst_condition
+from robot.planning.posture import WELL_CONDITIONED, elbow_aside, unhindered, worst_condition
 from robot.safety.config import SafetyConfig
 from robot.types import Pose
 
