@@ -25,21 +25,13 @@ def candidate(x: float, y: float, z: float, yaw: float) -> GraspCandidate:
     return GraspCandidate(pose, 0.03, 0.06, 0.7, 4, 1.25)
 
 
-workspace = st.builds(
-    candidate,
-    st.floats(0.32, 0.66),
-    st.floats(-0.22, 0.22),
-    st.floats(0.01, 0.12),
-    st.floats(-math.pi, math.pi),
-)
-#: Where the elbow need not be swung aside.
-away_from_the_base = st.builds(
-    candidate,
-    st.floats(0.45, 0.66),
-    st.floats(-0.22, 0.22),
-    st.floats(0.01, 0.12),
-    st.floats(-math.pi, math.pi),
-)
+def grips(nearest_m: float) -> st.SearchStrategy[GraspCandidate]:
+    x, y, z = st.floats(nearest_m, 0.66), st.floats(-0.22, 0.22), st.floats(0.01, 0.12)
+    return st.builds(candidate, x, y, z, st.floats(-math.pi, math.pi))
+
+
+workspace = grips(0.32)
+away_from_the_base = grips(0.45)  # where the elbow need not be swung aside
 
 
 @settings(max_examples=40)
