@@ -245,6 +245,8 @@ def test_what_is_strange_for_a_moment_or_judged_by_nobody_changes_nothing(
     station, machine, monkeypatch
 ):
     acting, supervisor = station.acting, station.player.supervisor
+    assert station.picker.grasp(station.picker.look()).held  # so that there is a grip to judge
+    acting.player.loop.commanded_opening_m = acting.player.loop.target.candidate.opening_m
     monkeypatch.setattr(supervisor.signals, "novelty", 2.0)
     assert supervisor.wants_look
     monkeypatch.setattr(acting, "_strange_n", 0)
