@@ -268,7 +268,13 @@ class Folded(Driven):
             q = run.rng.uniform(joints.lower_rad + 0.1, joints.upper_rad - 0.1)
             if checker.is_free(q):
                 continue
-            bad = [p for p in checker.contacts(q) if not hand & set(p.split(" hits "))]
+            # It slows down as it comes there, so what is barely touched is not reached in time.
+            bad = set.intersection(
+                *(
+                    {p for p in checker.contacts(at) if not hand & set(p.split(" hits "))}
+                    for at in (q, self._last + 0.9 * (q - self._last))
+                )
+            )
             if bad and self._stays_inside(q):
                 self._to = q
                 return

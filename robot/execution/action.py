@@ -76,6 +76,21 @@ def to_twist(
     return np.array(twist), 0.5 * (opening + 1.0) * scale.opening_m
 
 
+def no_faster_down(
+    action: NDArray[np.float32], speed_m_s: float, scale: ActionScale = DEFAULT_SCALE
+) -> NDArray[np.float32]:
+    """An action that goes along the approach no faster than this; the same one where it does not.
+
+    What has not five numbers, or NaN among them, passes through, for others to judge.
+    """
+    most = speed_m_s / scale.linear_m_s
+    if len(action) != len(ACTION) or not float(action[2]) > most:
+        return action
+    slower = np.array(action)
+    slower[2] = most
+    return slower
+
+
 def from_twist(
     twist_world: Array,
     opening_m: float,

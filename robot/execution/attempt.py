@@ -35,6 +35,7 @@ def why_failed(
     x, y, z = candidate.X_world_grasp.position_m
     what = {
         Outcome.MISSED.value: "lifted, but the fingers held nothing at the top",
+        Outcome.TOUCHED.value: "the fingers came down on something instead of beside it",
         Outcome.STRAYED.value: "the hand left the way to the grasp",
         Outcome.UNSURE.value: "the policy saw what was unlike anything before",
         Outcome.TIMEOUT.value: (

@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
-from robot.execution.action import DEFAULT_SCALE, POLICY_TICKS, TICK_S, ActionScale, to_twist
+from robot.execution.action import (
+    DEFAULT_SCALE,
+    POLICY_TICKS,
+    TICK_S,
+    ActionScale,
+    no_faster_down,
+    to_twist,
+)
 from robot.execution.gripper import GripperConfig, GripperController
 from robot.execution.servo import CartesianServo, ServoConfig
 from robot.geometry import yaw_between
@@ -23,6 +30,7 @@ from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
 from robot.observation import Target, observe, offset, patch
 from robot.planning.grasps import GraspPlanner
+from robot.planning.obstacles import HeldBox
 from robot.types import (
     GraspCandidate,
     GripperCommand,
@@ -45,6 +53,13 @@ class GraspLoopConfig:
 
     Attributes:
         pregrasp_m: how far out along the approach the policy takes over.
+        touch_m_s: from where the fingers might touch what was seen, the hand goes down no faster
+            than this: what it hits it presses on by its braking distance, whatever monitors say.
+        touch_room_m: it has slowed down so far above that,
+        touch_deceleration_m_s2: and no harder than this.
+        touch_n: a hand that presses harder on its way down has come down on something,
+        recoil_m: rises by so much, and goes no lower until the fingers close,
+        touched_steps_n: which must be within so many policy steps.
         lift_m: how far above the grasp the object is lifted.
         hold_steps_n: policy steps for which contact must last at the top.
         timeout_s: longest time the policy may act.
@@ -54,6 +69,12 @@ class GraspLoopConfig:
     """
 
     pregrasp_m: float = bounded(0.10, 0.02, 0.3)
+    touch_m_s: float = bounded(0.06, 0.005, 1.0)
+    touch_room_m: float = bounded(0.01, 0.0, 0.1)
+    touch_deceleration_m_s2: float = bounded(0.8, 0.05, 10.0)
+    touch_n: float = bounded(30.0, 1.0, 500.0)
+    recoil_m: float = bounded(0.002, 0.0, 0.05)
+    touched_steps_n: int = bounded(20, 1, 1000)
     lift_m: float = bounded(0.22, 0.02, 0.6)
     hold_steps_n: int = bounded(3, 1, 100)
     timeout_s: float = bounded(10.0, 0.5, 60.0)
@@ -65,12 +86,14 @@ class GraspLoopConfig:
 class Outcome(Enum):
     """How the policy's part stands, judged by the robot's own readings.
 
+    ``TOUCHED``: the hand came down on something that does not fit between the fingers.
     ``UNSURE`` is no failure: what the policy sees is unlike anything before, and worth a look.
     """
 
     RUNNING = "running"
     HELD = "held"
     MISSED = "missed"
+    TOUCHED = "touched"
     STRAYED = "strayed"
     TIMEOUT = "timeout"
     UNSURE = "unsure"
@@ -107,6 +130,7 @@ class GraspLoop:
         self.commanded_opening_m = limits.gripper.max_opening_m
         self._twist = np.zeros(6)
         self._planner = GraspPlanner(limits.gripper)
+        self._in_reach: HeldBox | None = None
 
     @classmethod
     def make(
@@ -147,6 +171,7 @@ class GraspLoop:
             around = patch(heights, candidate)
             better = self._planner.near(heights, candidate)
             aim = None if better is None else offset(candidate.X_world_grasp, better)
+        c = self.config
         self.target = self._planned = Target.make(candidate, obj, around, aim)
         self.previous_action = np.zeros(5, dtype=np.float32)
         self.gripper_state = GripperState(opening_m, 0.0)
@@ -156,6 +181,12 @@ class GraspLoop:
         self.gripper.reset()
         self._begun_s = now_s
         self._held_steps = 0
+        self.X_world_tool = self.kinematics.forward_matrix(q)
+        fingertip_m = self.limits.gripper.fingertip_beyond_tool_m
+        self._touch_from_m = float(self.target.patch_m.max()) + fingertip_m + c.touch_room_m
+        self._floor_m: float | None = None
+        self._touched_steps = 0
+        self._in_reach = None if obj is None else HeldBox.between(candidate, obj)
 
     def track(self, obj: ObjectState) -> None:
         """Take in a new state of the candidate's object: where it went, the candidate goes.
@@ -181,6 +212,11 @@ class GraspLoop:
     def closing(self) -> bool:
         """Whether the policy has told the fingers to close on something."""
         return self.commanded_opening_m < self.target.candidate.opening_m - 0.01
+
+    @property
+    def held(self) -> HeldBox | None:
+        """What the fingers hold; None for nothing, or for what was never seen."""
+        return self._in_reach if self.gripper_state.contact else None
 
     @property
     def above_grasp_m(self) -> float:
@@ -210,11 +246,41 @@ class GraspLoop:
 
         A NaN in it leaves the gripper as it was and reaches the supervisor as NaN joints.
         """
-        self._twist, opening_m = to_twist(action, self.target.rotation, self.scale)
+        action = self._gently(action)
+        self._twist, opening_m = to_twist(self._off(action), self.target.rotation, self.scale)
         self.previous_action = np.minimum(np.maximum(action, -1.0), 1.0).astype(np.float32)
         if math.isfinite(opening_m):
             self.commanded_opening_m = opening_m
         return self.gripper.command(self.commanded_opening_m)
+
+    def touch(self, force_n: Array, q: Array) -> None:
+        """Feel what the tool presses on, (3,) N in the world, the arm being at joints (n,) rad.
+
+        Where the hand has come down on something it goes back up at once: an arm that stops where
+        it presses goes on pressing.
+        """
+        if self._floor_m is None and not self.closing:
+            down = self.target.rotation[:, 2]
+            if float(down @ force_n) > self.config.touch_n:
+                self.X_world_tool = self.kinematics.forward_matrix(q)
+                self._floor_m = self.above_grasp_m + self.config.recoil_m
+                self._twist = np.array([*(-self.config.touch_m_s * down), 0.0, 0.0, 0.0])
+
+    def _gently(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The action, going down no faster than what might be touched allows."""
+        c = self.config
+        room_m = max(self.above_grasp_m - self._touch_from_m, 0.0)
+        speed = math.sqrt(c.touch_m_s**2 + 2.0 * c.touch_deceleration_m_s2 * room_m)
+        return no_faster_down(action, speed, self.scale)
+
+    def _off(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The action, but off what the hand came down on."""
+        if self._floor_m is None:
+            return action
+        below = self.above_grasp_m < self._floor_m
+        if self.closing and not below:
+            return action
+        return no_faster_down(action, -self.config.touch_m_s if below else 0.0, self.scale)
 
     def brake(self) -> None:
         """Let the coming references slow down to a stop; the gripper stays as it is."""
@@ -251,6 +317,10 @@ class GraspLoop:
                 return Outcome.HELD
         else:
             self._held_steps = 0
+        if self._floor_m is not None and not self.closing:
+            self._touched_steps += 1
+            if self._touched_steps > c.touched_steps_n:
+                return Outcome.TOUCHED
         if math.hypot(x, y) > c.stray_m or -z > c.lift_m + 0.15:
             return Outcome.STRAYED
         if now_s - self._begun_s >= c.timeout_s:

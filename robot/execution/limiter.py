@@ -14,7 +14,7 @@ _AT_END_RAD_S = 0.02
 
 
 class JointLimiter:
-    """Keeps position, velocity and acceleration of all joints within limits at every tick.
+    """Keeps position, velocity, acceleration and jerk of all joints within limits at every tick.
 
     Args:
         joints: the limits.
@@ -22,6 +22,7 @@ class JointLimiter:
         velocity_share: share of the velocity limits to use.
         acceleration_share: share of the acceleration limits to use.
         margin_rad: distance to keep from the position limits.
+        jerk_share: share of the jerk limits to use where a change of acceleration is asked about.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class JointLimiter:
         velocity_share: float = 1.0,
         acceleration_share: float = 1.0,
         margin_rad: float = 0.0,
+        jerk_share: float = 1.0,
     ) -> None:
         self._dt = tick_s
         self.lower_rad = joints.lower_rad + margin_rad
@@ -38,31 +40,45 @@ class JointLimiter:
         self._speed = joints.velocity_rad_s * velocity_share
         self._accel = joints.acceleration_rad_s2 * acceleration_share
         self._step = self._accel * tick_s
+        self._bend = joints.jerk_rad_s3 * (jerk_share * tick_s**2)
         # Within this half width of the middle even full speed can be stopped.
         stop = self._speed * tick_s + self._speed**2 / (2.0 * self._accel)
         self._middle = 0.5 * (self.lower_rad + self.upper_rad)
         self._free_half = 0.5 * (self.upper_rad - self.lower_rad) - stop
-        self._blocks: dict[int, tuple[Array, Array]] = {}
+        self._blocks: dict[tuple[int, bool], tuple[Array, Array]] = {}
 
-    def free(self, q: Array, qd_last: Array, qd: Array) -> bool:
+    def free(self, q: Array, qd_last: Array, qd: Array, qd_before: Array | None = None) -> bool:
         """Whether no limit can bind in the coming ticks; true only well within position limits.
 
         Args:
             q: (n,) rad, where the joints are.
             qd_last: (n,) rad/s of the last tick.
             qd: (ticks, n) rad/s, the coming velocities.
+            qd_before: (n,) rad/s of the tick before the last one, where jerk counts, too.
         """
-        ticks = len(qd)
-        if ticks not in self._blocks:
+        ticks, bends = len(qd), qd_before is not None
+        if (ticks, bends) not in self._blocks:
             half = self._free_half - ticks * self._dt * self._speed
-            most = np.array([half, *[self._speed] * (ticks + 1), *[self._step] * ticks])
-            self._blocks[ticks] = np.empty_like(most), most
-        # One comparison for all: where the joints are, the speeds, and their changes.
-        rows, most = self._blocks[ticks]
+            most = np.array(
+                [
+                    half,
+                    *[self._speed] * (ticks + 1),
+                    *[self._step] * ticks,
+                    *[self._bend] * (ticks * bends),
+                ]
+            )
+            self._blocks[(ticks, bends)] = np.empty_like(most), most
+        # One comparison for all: where the joints are, the speeds, their changes, and how these do.
+        rows, most = self._blocks[(ticks, bends)]
         np.subtract(q, self._middle, rows[0])
         rows[1] = qd_last
         rows[2 : ticks + 2] = qd
-        np.subtract(qd, rows[1 : ticks + 1], rows[ticks + 2 :])
+        changes = rows[ticks + 2 : 2 * ticks + 2]
+        np.subtract(qd, rows[1 : ticks + 1], changes)
+        if qd_before is not None:
+            bent = rows[2 * ticks + 2 :]
+            np.subtract(changes[0], qd_last - qd_before, bent[0])
+            np.subtract(changes[1:], changes[:-1], bent[1:])
         np.abs(rows, rows)
         return int(np.count_nonzero(rows <= most)) == rows.size
 
@@ -120,8 +136,8 @@ class JointLimiter:
         speed = accel * (np.sqrt(dt * dt + 2.0 * np.maximum(room_rad, 0.0) / accel) - dt)
         return np.asarray(speed)
 
-    def ease(self, q: Array, before: Array, last: Array, wanted: Array, step: Array) -> Array:
-        """``wanted`` with a change of acceleration of at most ``step`` a tick.
+    def ease(self, q: Array, before: Array, last: Array, wanted: Array) -> Array:
+        """``wanted`` with no more jerk than allowed.
 
         What would leave no room to brake before a position limit comes first, and no acceleration
         above its limit.
@@ -130,10 +146,9 @@ class JointLimiter:
             q: (n,) rad, where the joints are.
             before: (n,) rad/s, two ticks ago.
             last: (n,) rad/s of the last tick.
-            wanted: (n,) rad/s, within the limits.
-            step: (n,) rad/s².
+            wanted: (n,) rad/s, within the other limits.
         """
-        drift, most = last - before, step * self._dt
+        drift, most = last - before, self._bend
         change = np.minimum(np.maximum(wanted - last, drift - most), drift + most)
         up = np.minimum(self._speed, self.stoppable(self.upper_rad - q))
         down = np.minimum(self._speed, self.stoppable(q - self.lower_rad))

@@ -38,6 +38,7 @@ class MachineConfig:
 
 _TROUBLE = {
     Outcome.MISSED.value: Trouble.EMPTY_HAND,
+    Outcome.TOUCHED.value: Trouble.EMPTY_HAND,
     Outcome.STRAYED.value: Trouble.EMPTY_HAND,
     Outcome.TIMEOUT.value: Trouble.TOO_LONG,
     Outcome.UNSURE.value: Trouble.UNSURE,

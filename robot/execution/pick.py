@@ -115,7 +115,7 @@ class Picker:
         self.target = None
         self.paths.seed = seed % (2**31)
         self._failed: list[tuple[Array, float]] = []
-        self._placed = 0
+        self.around.put_down = ()
         self._scene: Look | None = None
         self._last_way: Trajectory | None = None
         self.player.sync()
@@ -283,7 +283,7 @@ class Picker:
         if not kept:
             self._remember(candidate)
             return result(False, "lost_on_the_way", "the fingers closed on nothing while carrying")
-        self._placed += 1
+        self.around.put_down += (self.placing.laid(self.player.q_sent, candidate, attempt.obj),)
         return result(True, "success")
 
     def release(self) -> None:
@@ -327,7 +327,7 @@ class Picker:
     def _way_to_tray(self, candidate: GraspCandidate, obj: ObjectState | None) -> Trajectory:
         self.around.show(self._scene, candidate)
         self.player.see(self.checker.boxes)
-        return self.placing.path(self.player.q_sent, candidate, obj, self._placed)
+        return self.placing.path(self.player.q_sent, candidate, obj, len(self.around.put_down))
 
     def _way(self, q: Array, look: Look | None, opening_m: float | None = None) -> Trajectory:
         """A free way to joints (n,) rad; raises ``PlanningError`` where there is none."""

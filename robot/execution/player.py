@@ -128,7 +128,7 @@ class Player:
         self.qd_sent: Array = np.zeros_like(self.q_sent)
         self._felt = self._acted_s = None
         signals = self.supervisor.signals
-        signals.gripper = signals.gripper_command = signals.policy_stamp_s = None
+        signals.gripper = signals.gripper_command = signals.policy_stamp_s = signals.held = None
         self.supervisor.reset(self.q_sent, self.state, self.clock.now_s())
 
     def tick(self, q: Array, qd: Array) -> SafetyVerdict:
@@ -165,7 +165,7 @@ class Player:
         """
         now, supervisor, loop = self.clock.now_s(), self.supervisor, self.loop
         signals = supervisor.signals
-        signals.gripper = self._felt
+        signals.gripper, signals.held = self._felt, loop.held
         acts = self.phase == "grasp" and loop.acting
         signals.policy_stamp_s = self._acted_s if acts else None
         qs, qds, verdict = supervisor.filter(self._fresh, q[None], qd[None], now, self.gripper)
@@ -264,7 +264,7 @@ class Player:
         speed = 0.0 if np.abs(trajectory.velocity_rad_s[0]).max() > 1e-6 else 1.0
         if guard is not None:
             guard.begin()
-        at, scale = 0.0, max(speed, _SLOWING)
+        at, allowed, scale = 0.0, 1.0, max(speed, _SLOWING)
         ticks = held = 0
         rest = np.zeros(trajectory.position_rad.shape[1])
         while at < trajectory.duration_s:
@@ -274,9 +274,11 @@ class Player:
             q, v = trajectory.position_rad, trajectory.velocity_rad_s
             due = q[k - 1] + share * (q[k] - q[k - 1])
             verdict = yield due, scale * (v[k - 1] + share * (v[k] - v[k - 1]))
-            scale = max(verdict.scale, 0.02) if verdict.level is VerdictLevel.SCALE else 1.0
+            # Slower at once, and faster again no sooner than joints may speed up.
+            most = verdict.scale if verdict.level is VerdictLevel.SCALE else 1.0
+            allowed = max(min(most, allowed + _SLOWING), 0.02)
             if np.abs(due - self.q_sent).max() > _FURTHEST_RAD:
-                scale, held = 0.0, held + 1
+                allowed, held = 0.0, held + 1
                 if held > _HELD_TICKS:
                     trouble = trouble or Trouble.TOO_LONG
             wanted = 1.0
@@ -294,7 +296,7 @@ class Player:
             speed += min(max(wanted - speed, -_SLOWING), _SLOWING)
             if speed <= 0.0:
                 return trouble
-            scale *= speed
+            scale = allowed * speed
         goal = trajectory.position_rad[-1]
         for _ in range(72):  # commands may be late; go on when the arm has come to rest
             if np.abs(self.state.joints.position_rad - goal).max() < 2e-3 and (

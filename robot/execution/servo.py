@@ -46,6 +46,7 @@ class ServoConfig:
             (0.1 at home).
         velocity_share: share of the joints' velocity limits that is used.
         acceleration_share: share of the joints' acceleration limits that is used.
+        jerk_share: share of the joints' jerk limits that is used.
         margin_rad: distance kept from the joints' position limits.
     """
 
@@ -60,6 +61,7 @@ class ServoConfig:
     singular_manipulability: float = bounded(0.02, 0.0, 1.0)
     velocity_share: float = bounded(0.95, 0.05, 1.0)
     acceleration_share: float = bounded(0.95, 0.05, 1.0)
+    jerk_share: float = bounded(0.65, 0.05, 1.0)
     margin_rad: float = bounded(0.002, 0.0, 0.2)
 
 
@@ -102,7 +104,7 @@ class CartesianServo:
         self._singular_damping = np.eye(6) * c.singular_damping
         self._singular_square = c.singular_manipulability**2
         self._limiter = JointLimiter(
-            joints, dt, c.velocity_share, c.acceleration_share, c.margin_rad
+            joints, dt, c.velocity_share, c.acceleration_share, c.margin_rad, c.jerk_share
         )
         self.reset(limits.home_rad)
 
@@ -126,7 +128,7 @@ class CartesianServo:
         if start.shape != (self._n,) or not np.isfinite(start).all():
             raise SteadyhandError(f"servo reset: expected {self._n} finite joints in rad, got {q}")
         self._q = start
-        self._qd = np.zeros(self._n)
+        self._qd = self._qd_before = np.zeros(self._n)
         self._v = self._twist = [0.0] * 6
         self._forget_plan()
         placement = self._tool_placement()
@@ -195,6 +197,7 @@ class CartesianServo:
         """Make what was taken of the plan the state to go on from, and forget the rest."""
         taken = self._taken
         if taken:
+            self._qd_before = self._plan_qd[taken - 2] if taken > 1 else self._qd
             self._q, self._qd = self._plan_q[taken - 1], self._plan_qd[taken - 1]
             self._v = self._plan_v[taken - 1].tolist()
             # The reference advances only as far as the joints could follow.
@@ -217,11 +220,12 @@ class CartesianServo:
         wanted: Array = v + self._decay * self._lead(v[0].tolist())
         _, qd = self._solve(self._q + self._qd * self._half_s, wanted)
         share = 1.0
-        if not self._limiter.free(self._q, self._qd, qd):
+        limiter, before = self._limiter, self._qd_before
+        if not limiter.free(self._q, self._qd, qd, before):
             J, qd = self._solve(self._q, wanted[:1])
             one = self._without_stopped(J, wanted[0], qd[0])
-            one, share = self._limiter.limit(self._q, self._qd, one)
-            qd = one[None]
+            one, share = limiter.limit(self._q, self._qd, one)
+            qd = limiter.ease(self._q, before, self._qd, one)[None]
         q = np.add.accumulate(qd)
         q *= self._dt
         q += self._q

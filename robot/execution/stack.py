@@ -9,6 +9,7 @@ import numpy as np
 
 from robot.errors import PlanningError
 from robot.execution.attempt import GraspAttempt
+from robot.planning.obstacles import HeldBox
 from robot.types import GraspCandidate, Look, ObjectState, Pose, Trajectory
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def _way_with(
     picker: Picker, candidate: GraspCandidate, held: ObjectState, above: Pose
 ) -> Trajectory:
     """A way that is free for what is held, too: its box is an upper bound, so else without it."""
-    picker.placing._attach(candidate, held)
+    box = HeldBox.between(candidate, held)
+    picker.checker.attach_box(box.size_m, box.X_tool_box)
     try:
         return _way(picker, above)
     except PlanningError:

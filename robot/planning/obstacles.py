@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.errors import PlanningError
-from robot.types import HeightMap
+from robot.types import GraspCandidate, HeightMap, ObjectState, Pose
 
 Array = NDArray[np.float64]
 
@@ -50,6 +50,28 @@ class Box:
         along, across = c * dx + s * dy, c * dy - s * dx
         half = (0.5 * self.size_m[0], 0.5 * self.size_m[1])
         return np.asarray((np.abs(along) <= half[0]) & (np.abs(across) <= half[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBox:
+    """What the hand holds, as a box that moves with the tool.
+
+    Attributes:
+        size_m: (3,) full edge lengths along its own axes, m.
+        X_tool_box: its centre and axes.
+    """
+
+    size_m: tuple[float, float, float]
+    X_tool_box: Pose
+
+    @classmethod
+    def between(cls, grasp: GraspCandidate, obj: ObjectState) -> HeldBox:
+        """An object in a grasp that was meant for it where it was seen."""
+        tool, seen = grasp.X_world_grasp, obj.X_world_obj
+        X_world_tool = Pose("world", "tool0", tool.position_m, tool.quat_xyzw)
+        X_world_box = Pose("world", "obj", seen.position_m, seen.quat_xyzw)
+        x, y, z = np.maximum(obj.dimensions_m, 0.005).tolist()
+        return cls((x, y, z), X_world_tool.inverse() @ X_world_box)
 
 
 def tray_walls(

@@ -13,7 +13,7 @@ from robot.errors import PlanningError
 from robot.geometry import grasp_rotation
 from robot.kinematics import Kinematics
 from robot.planning.collision import CollisionChecker
-from robot.planning.obstacles import tray_walls
+from robot.planning.obstacles import Box, HeldBox, tray_walls
 from robot.planning.paths import PathPlanner
 from robot.planning.posture import WELL_CONDITIONED, elbow_aside
 from robot.types import GraspCandidate, ObjectState, Pose, Trajectory
@@ -25,6 +25,8 @@ _RISE_M = (0.04, 0.08, 0.12)
 _SPOTS_M = ((0.06, 0.03), (-0.06, -0.03), (0.06, -0.03), (-0.06, 0.03))
 """From the tray's middle, in turn, so that objects do not pile up in one place."""
 _SPEED_SCALE = 0.8
+_PASSED_M = 0.02
+"""What is carried passes so far above what was put down before."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class PlacePlanner:
         """
         goals = self._goals(q, candidate, placed)
         if obj is not None:
-            self._attach(candidate, obj)
+            held = HeldBox.between(candidate, obj)
+            self._checker.attach_box(held.size_m, held.X_tool_box)
         problem = PlanningError("tray: out of reach")
         try:
             # First with what is held. Its box is an upper bound: where no way is free with it,
@@ -98,6 +101,17 @@ class PlacePlanner:
         finally:
             self._checker.detach()
         raise problem
+
+    def laid(self, q: Array, candidate: GraspCandidate, obj: ObjectState | None) -> Box:
+        """Where it lies what was let go at joints (n,) rad, however it fell.
+
+        No higher than what is brought next passes by: what stands higher tips over.
+        """
+        x, y, _ = self._kinematics.forward(q).position_m.tolist()
+        size = np.full(3, candidate.width_m) if obj is None else obj.dimensions_m
+        highest_m = self.config.wall_m + self.config.release_above_wall_m - _PASSED_M
+        edge_m, height_m = float(np.hypot(size[0], size[1])), min(float(size.max()), highest_m)
+        return Box((x, y, 0.5 * height_m), (edge_m, edge_m, height_m), name="put down")
 
     def _goals(self, q: Array, candidate: GraspCandidate, placed: int) -> list[Array]:
         c = self.config
@@ -122,12 +136,3 @@ class PlacePlanner:
                 goal, condition = (first, math.inf) if found is None else found
                 goals.append((condition > WELL_CONDITIONED, goal))
         return [goal for _, goal in sorted(goals, key=lambda item: item[0])]
-
-    def _attach(self, candidate: GraspCandidate, obj: ObjectState) -> None:
-        grasp = candidate.X_world_grasp
-        X_world_tool = Pose("world", "tool0", grasp.position_m, grasp.quat_xyzw)
-        box = obj.X_world_obj
-        self._checker.attach_box(
-            np.maximum(obj.dimensions_m, 0.005).tolist(),
-            X_world_tool.inverse() @ Pose("world", "obj", box.position_m, box.quat_xyzw),
-        )

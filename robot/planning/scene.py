@@ -40,6 +40,8 @@ class SceneModel:
         self.closed: tuple[Box, ...] = ()
         #: What the configuration says stands on this table.
         self.declared = tuple(declared)
+        #: What lies where the arm put it.
+        self.put_down: tuple[Box, ...] = ()
         #: Cells that no camera saw are taken to be filled up to here, m; None: as estimated.
         self.unseen_m: float | None = None
         self._shown: tuple[Look | None, GraspCandidate | None] = (None, None)
@@ -72,7 +74,8 @@ class SceneModel:
         if heights is not None and self.unseen_m is not None:
             filled = np.maximum(heights.height_m, np.float32(self.unseen_m))
             heights = replace(heights, height_m=np.where(heights.seen, heights.height_m, filled))
-        self._checker.set_scene(heights, [*self._always, *self.declared], cleared, self.closed)
+        solid = [*self._always, *self.declared, *self.put_down]
+        self._checker.set_scene(heights, solid, cleared, self.closed)
 
     def is_part(self, candidate: GraspCandidate) -> bool:
         """Whether a grip would close on something declared: a camera sees walls, too."""

@@ -116,6 +116,16 @@ class ArmShapes:
             known = ", ".join(self.links)
             raise ConfigError(f"no link {unknown[0]!r} among links; known: {known}")
 
+    def finger_ways(self, opening_m: float) -> dict[str, tuple[coal.CollisionGeometry, pin.SE3]]:
+        """For each finger a box, in its link's frame, that holds it from closed to so far open."""
+        out = {}
+        for link, way in self.fingers.items():
+            closed = np.concatenate([shape.corners() for shape in self.links[link]])
+            both = np.concatenate([closed, closed + 0.5 * opening_m * np.array(way)])
+            low, high = both.min(axis=0), both.max(axis=0)
+            out[link] = coal.Box(*(high - low)), pin.SE3(np.eye(3), 0.5 * (low + high))
+        return out
+
     def checked_pairs(self) -> list[tuple[str, str]]:
         """Pairs of links that must not meet."""
         ignored = {frozenset(pair) for pair in self.ignored}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
 from robot.planning.mesh_shapes import arm_shapes
-from robot.planning.obstacles import Box
+from robot.planning.obstacles import Box, HeldBox
 from robot.planning.shapes import ArmShapes
 from robot.planning.solids import hulls_of, solids_of
 from robot.safety.config import SafetyConfig
@@ -30,9 +30,9 @@ class DistanceMonitor:
     """The arm's solids keep apart from each other, from the table and from the scene.
 
     Looked at is where the joints would come to rest if they braked now. The hand and its fingers
-    may touch what stands around: that is their work. Nearly always one hull a link says that all is
-    apart, since it holds all of the link's solids; else a check of all solids may say so; only then
-    their distances are reckoned.
+    may touch what stands around: that is their work. What they hold may, too, but not the arm.
+    Nearly always one hull a link says that all is apart, since it holds all of the link's solids;
+    else a check of all solids may say so; only then their distances are reckoned.
     """
 
     name = "distance"
@@ -49,17 +49,24 @@ class DistanceMonitor:
         shapes: ArmShapes | None = None,
     ) -> None:
         shapes = arm_shapes(limits, kinematics) if shapes is None else shapes
+        hand = limits.tool_frame, limits.gripper.max_opening_m
         model, near, far = kinematics.model, config.self_slow_m, config.scene_slow_m
-        self._solids = Solids(model, shapes, solids_of(shapes), Margins(near, far))
+        self._solids = Solids(model, shapes, solids_of(shapes), Margins(near, far), *hand)
         roomy = Margins(near + _SPARE_M, far + _SPARE_M)
-        self._hulls = Solids(model, shapes, hulls_of(shapes), roomy)
-        self._sent, self._tick = sent, tick
+        self._hulls = Solids(model, shapes, hulls_of(shapes), roomy, *hand)
+        self._sent, self._tick, self._signals = sent, tick, signals
+        self._held: HeldBox | None = None
         self._surround(signals.scene)
         # At once where the scene changes, which takes longer than a tick may.
         signals.on_scene.append(self._surround)
 
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
         """SCALE the nearer it comes, HALT where it would touch; what moves apart is free."""
+        held = self._signals.held
+        if held is not self._held:
+            self._held = held
+            self._hulls.hold(held)
+            self._solids.hold(held)
         stop = self._tick.stop_rad
         if not self._hulls.near(stop) or not self._solids.near(stop):
             return OK

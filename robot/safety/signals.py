@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from robot.planning.obstacles import Box
+from robot.planning.obstacles import Box, HeldBox
 from robot.types import GripperCommand, GripperState
 
 
@@ -18,6 +18,7 @@ class Signals:
     Attributes:
         gripper_command: what the gripper is told at this tick.
         gripper: what the fingers feel, contact and slip included.
+        held: what is between the fingers, None for nothing or what was never seen.
         policy_stamp_s: when the policy whose motion is now played last acted; None while it has no
             motion to answer for.
         novelty: how unlike anything seen the policy's newest observation is; 1 is the threshold.
@@ -28,6 +29,7 @@ class Signals:
 
     gripper_command: GripperCommand | None = None
     gripper: GripperState | None = None
+    held: HeldBox | None = None
     policy_stamp_s: float | None = None
     novelty: float | None = None
     scene: tuple[Box, ...] = ()

@@ -22,13 +22,12 @@ class Slowing:
     """
 
     def __init__(self, joints: JointLimits, tick_s: float, jerk_share: float | None) -> None:
-        self._limiter = JointLimiter(joints, tick_s)
-        self._tick_s = tick_s
-        self._jerk = None if jerk_share is None else joints.jerk_rad_s3 * jerk_share * tick_s
+        self._limiter = JointLimiter(joints, tick_s, jerk_share=jerk_share or 1.0)
+        self._tick_s, self._eases = tick_s, jerk_share is not None
 
     def follow(self, sent: Sent, q: Array, qd: Array, scale: float) -> tuple[Array, Array]:
         """(ticks, n) rad and rad/s from the last sent joints towards ``q``, shrunk by ``scale``."""
-        dt, limiter, jerk = self._tick_s, self._limiter, self._jerk
+        dt, limiter = self._tick_s, self._limiter
         start = sent.position_rad
         targets = start + scale * (q - start)
         q_out, qd_out = np.empty_like(targets), np.empty_like(targets)
@@ -46,8 +45,8 @@ class Slowing:
                 catch_up = np.minimum(np.abs(gap) / dt, limiter.stoppable(np.abs(gap)))
                 rate = rate + np.copysign(catch_up, gap)
             wanted, _ = limiter.limit(position, velocity, rate)
-            if jerk is not None:
-                wanted = limiter.ease(position, earlier, velocity, wanted, jerk)
+            if self._eases:
+                wanted = limiter.ease(position, earlier, velocity, wanted)
             earlier, velocity = velocity, wanted
             position = position + velocity * dt
             q_out[k], qd_out[k] = position, velocity

@@ -114,9 +114,9 @@ class Supervisor:
         return novelty is not None and not novelty <= self.config.novelty_most
 
     @property
-    def last_sent_rad(self) -> Array | None:
-        """(n,) joints that were last let through or held, None before the first command."""
-        return self._sent.position_rad.copy() if self._sent.known else None
+    def pressed_n(self) -> Array:
+        """(3,) N, world: what the tool presses with; zeros where ``contact`` is off."""
+        return self._tick.contact[2] if "contact" in self.monitors else np.zeros(3)
 
     def estop(self, reason: str = "emergency stop") -> None:
         """Halt from the next tick on and stay so until :meth:`reset`; from any thread."""

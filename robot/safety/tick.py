@@ -63,13 +63,14 @@ class Tick:
         self._joints = b""
         self._stop: Array | None = None
         self._wrench: tuple[float, float, Array] | None = None
+        self.jacobian: Array = np.zeros((6, self._n))
 
     def begin(self, state: RobotState, position_rad: Array) -> None:
         """The tick's newest reading, and the joint targets (ticks, n) rad that are judged."""
         self.q: Array = position_rad[-1]
         #: (n,) rad/s: how the last of the coming ticks moves the joints.
         self.qd: Array = self.sent.velocity_to(position_rad, self.tick_s)
-        self.jacobian: Array = pin.computeFrameJacobian(
+        self.jacobian = pin.computeFrameJacobian(
             self._model, self._data, self.q, self._tool_id, _WORLD_AXES
         )
         #: (6,) m/s and rad/s, how the tool will move.

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from envs.disturbance import misjudged
 from envs.expert import ExpertPolicy
 from envs.objects import ObjectModel
 from envs.physics import physics
@@ -20,7 +21,7 @@ from robot.interface import Policy
 from robot.limits import load_limits
 from robot.planning.ranking import Refusal
 from robot.planning.reach import reachable
-from robot.safety.config import Zone
+from robot.safety.config import SafetyConfig, Zone
 from robot.safety.suite import for_batches, for_picks
 from robot.safety.supervisor import Supervisor
 from robot.types import (
@@ -100,6 +101,58 @@ def test_a_whole_pick_ends_in_the_tray_with_the_arm_at_home(station):
     np.testing.assert_allclose(state.joints.position_rad, station.limits.home_rad, atol=5e-3)
     assert state.gripper.opening_m > 0.075
     assert at_rest(station)
+
+
+def test_what_was_put_down_is_kept_clear_of_until_the_next_table(station):
+    station.begin([BOX], DropConfig(), 3)
+    picker = station.picker
+    (body,) = station.world.bodies
+    assert picker.put_away(picker.grasp(picker.look())).success
+    (lies,) = picker.around.put_down
+    x, y, _ = station.world.pose(body).position_m
+    assert lies.covers(np.array(x), np.array(y))
+    assert lies.size_m[0] == pytest.approx(np.hypot(0.04, 0.09), abs=0.01)
+    top_m = lies.center_m[2] + 0.5 * lies.size_m[2]
+    assert top_m == pytest.approx(lies.size_m[2]) and top_m <= 0.08
+    picker.home()
+    assert lies in station.player.supervisor.signals.scene
+    station.begin([], DropConfig(), 3)
+    assert picker.around.put_down == ()
+
+
+class PressesOn:
+    """Goes down, whatever happens."""
+
+    def reset(self) -> None:
+        pass
+
+    def act(self, observation):
+        return np.array([0.0, 0.0, 1.0, 0.0, 1.0], np.float32)
+
+
+def test_a_finger_that_comes_down_on_the_object_touches_it_and_no_more():
+    """All monitors are on, and none has to act."""
+    made = Station(PressesOn(), physics("nominal"), "truth", safety=SafetyConfig())
+    try:
+        made.begin([CAN], DropConfig(), 3)
+        picker, supervisor = made.picker, made.player.supervisor
+        pressed, levels = [], set()
+
+        def watch() -> None:
+            pressed.append(-supervisor.pressed_n[2])
+            levels.add(supervisor.verdict.level)
+
+        def beside(candidate: GraspCandidate) -> GraspCandidate:
+            return misjudged(candidate, 0.033 * candidate.X_world_grasp.rotation[:, 1], 0.0)
+
+        picker.misjudge, made.world.before_tick = beside, watch
+        attempt = picker.grasp(picker.look())
+        assert attempt.outcome == "touched"
+        assert "came down on something" in attempt.reasons[0]
+        assert made.loop.config.touch_n < max(pressed) < supervisor.config.force.contact_n
+        assert levels == {VerdictLevel.OK}
+    finally:
+        made.close()
 
 
 def test_a_table_of_three_is_cleared(station):
@@ -404,8 +457,9 @@ def test_the_player_sends_what_a_batch_would(station):
     assert np.abs(station.arm.read().joints.position_rad - batch_q[-1]).max() < 0.02
 
 
-def test_the_comparison_would_notice_a_limit():
-    """With wild actions a limit is active, and then the two paths may differ: that is reported."""
+def test_the_comparison_would_notice_a_verdict():
+    """The servo keeps all limits by itself, so only what is no number is left to be refused."""
     wild = np.tile([1.0, 1.0, 1.0, 1.0, 1.0], (40, 1)).astype(np.float32)
-    _, _, levels = sent(wild, TICKS)
-    assert any(level is not VerdictLevel.OK for level in levels)
+    assert set(sent(wild, TICKS)[2]) == {VerdictLevel.OK}
+    wild[20, 0] = np.nan
+    assert VerdictLevel.HALT in sent(wild, TICKS)[2]

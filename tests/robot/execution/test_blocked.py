@@ -125,6 +125,28 @@ def test_a_motion_that_monitors_hold_back_waits_and_is_given_up() -> None:
     assert np.abs(arm.path[-1] - arm.path[-5]).max() < 1e-9  # at rest on its way
 
 
+def test_a_motion_that_was_slowed_speeds_up_within_the_limits() -> None:
+    _, player, paths, around = cell()
+    around.show(None)
+    supervisor = player.supervisor
+    judge, asked, slowed = supervisor.filter, [], []
+
+    def slowly(state, q, qd, now_s, gripper=None):
+        asked.append(q[0].copy())
+        if 0.5 < now_s < 0.7:
+            slowed.append(len(asked))
+            q = player.q_sent + 0.5 * (q - player.q_sent)
+            return q, 0.5 * qd, slow(0.5, "for a while")
+        return judge(state, q, qd, now_s, gripper)
+
+    supervisor.filter = slowly
+    player.play(paths.to_joints(HOME, HOME + np.array([1.2, 0, 0, 0, 0, 0, 0])))
+    after = np.diff(np.array(asked[slowed[-1] + 1 :]), axis=0) / TICK_S
+    assert len(after) > 60
+    change = np.abs(np.diff(after, axis=0)) / TICK_S
+    assert (change <= LIMITS.joints.acceleration_rad_s2).all()
+
+
 def test_what_appears_beside_the_path_does_not_stop_it() -> None:
     arm, player, paths, around = cell()
     around.show(None)

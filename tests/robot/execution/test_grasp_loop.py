@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot.execution.grasp import GraspLoop, carried, is_round
+from robot.execution.grasp import GraspLoop, Outcome, carried, is_round
 from robot.geometry import grasp_rotation, quat_from_axis_angle, yaw_between
 from robot.limits import load_limits
 from robot.observation import part
-from robot.types import GraspCandidate, HeightMap, ObjectState, Pose
+from robot.types import GraspCandidate, GripperState, HeightMap, ObjectState, Pose
 
 UP = np.array([0.0, 0.0, 1.0])
 metres = st.floats(-0.1, 0.1)
@@ -115,3 +115,84 @@ def test_a_bar_beside_the_grasp_is_aimed_at_and_followed_when_it_turns(loop):
     np.testing.assert_allclose(loop.target.aim, aim * [-1, -1, 1, 1])
     loop.begin(candidate, thing(), q, 0.06, 0.0)
     assert not loop.target.aim.any()
+
+
+DOWN = np.array([0, 0, 1, 0, 1], np.float32)
+
+
+def over(loop: GraspLoop, above_m: float) -> np.ndarray:
+    """Joints at which the hand is so far above the grasp; seen there at rest."""
+    grasp = loop.target.candidate.X_world_grasp
+    at = Pose("world", "tool0", grasp.position_m + above_m * UP, grasp.quat_xyzw)
+    q = loop.kinematics.inverse(at, loop.limits.home_rad)
+    loop.observe(q, np.zeros(7), 0.0)
+    return q
+
+
+def test_the_hand_comes_slowly_to_where_its_fingers_might_touch(loop):
+    x, y = 0.005 * (np.arange(61) - 30.0) + 0.5, 0.005 * (np.arange(61) - 30.0)
+    top = (np.hypot(x[:, None] - 0.5, y[None] - 0.01) < 0.02) * 0.05  # 3 cm above the grasp
+    grid = HeightMap(
+        np.array([x[0], y[0]]), 0.005, top.astype(np.float32), np.ones((61, 61), bool), 0.0
+    )
+    loop.begin(grip(), thing(), loop.limits.home_rad, 0.06, 0.0, grid)
+    speeds = {}
+    for above_m in (0.09, 0.05, 0.03, 0.0):
+        over(loop, above_m)
+        loop.act(DOWN)
+        speeds[above_m] = float(loop.previous_action[2]) * loop.scale.linear_m_s
+        # What the policy is told it asked for is what was made of it.
+        assert -loop._twist[2] == pytest.approx(speeds[above_m], abs=1e-6)
+    slow = loop.config.touch_m_s
+    assert speeds[0.09] > speeds[0.05] >= speeds[0.03] == speeds[0.0] == pytest.approx(slow)
+    loop.act(-DOWN)
+    assert loop._twist[2] == pytest.approx(0.25)  # up as fast as it likes
+    loop.act(np.array([0, 0, np.nan, 0, 1], np.float32))
+    assert np.isnan(loop._twist[2])
+
+
+def test_a_hand_that_comes_down_on_something_rises_and_stays_off(loop):
+    q = over(loop, 0.02)
+    loop.act(DOWN)
+    pressing, drawn = np.array([0.0, 0.0, -40.0]), np.array([0.0, 0.0, 40.0])
+    loop.touch(drawn, q)
+    loop.touch(0.5 * pressing, q)
+    assert loop._twist[2] < 0.0
+    loop.touch(pressing, q)
+    assert loop._twist[2] == pytest.approx(loop.config.touch_m_s)
+    loop.act(DOWN)  # still there
+    assert loop._twist[2] == pytest.approx(loop.config.touch_m_s)
+    over(loop, 0.02 + loop.config.recoil_m + 1e-4)
+    loop.act(DOWN)
+    assert not loop._twist.any()
+    assert loop.previous_action[2] > 0.0
+    for step in range(loop.config.touched_steps_n + 1):
+        outcome = loop.outcome(0.05 * step)
+    assert outcome is Outcome.TOUCHED
+    loop.begin(grip(), thing(), loop.limits.home_rad, 0.06, 0.0)
+    over(loop, 0.02)
+    loop.act(DOWN)
+    assert loop._twist[2] < 0.0  # forgotten
+
+
+def test_fingers_that_close_may_go_on_down(loop):
+    q = over(loop, 0.02)
+    loop.touch(np.array([0.0, 0.0, -40.0]), q)
+    over(loop, 0.03)
+    closing = DOWN - np.array([0, 0, 0, 0, 2], np.float32)
+    loop.act(closing)
+    loop.act(closing)
+    assert loop._twist[2] < 0.0
+    assert loop.outcome(0.0) is Outcome.RUNNING
+
+
+def test_what_is_held_is_known_while_the_fingers_feel_it(loop):
+    assert loop.held is None
+    loop.gripper_state = GripperState(0.04, 20.0, contact=True)
+    held = loop.held
+    assert held.size_m == (0.08, 0.04, 0.05)
+    X_world_box = grip().X_world_grasp.matrix @ held.X_tool_box.matrix
+    np.testing.assert_allclose(X_world_box, thing().X_world_obj.matrix, atol=1e-9)
+    loop.begin(grip(), None, loop.limits.home_rad, 0.06, 0.0)
+    loop.gripper_state = GripperState(0.04, 20.0, contact=True)
+    assert loop.held is None

@@ -86,3 +86,14 @@ def test_what_is_free_says_what_binds():
     assert not free(MIDDLE, fast, fast)
     assert not free(JOINTS.upper_rad - 1e-3, still, still)
     assert not free(JOINTS.lower_rad + 1e-3, still, still)
+
+
+def test_a_change_of_acceleration_is_free_only_within_the_jerk_limit():
+    limiter, still = JointLimiter(JOINTS, DT, jerk_share=0.2), np.zeros(7)
+    bend = 0.2 * JOINTS.jerk_rad_s3 * DT**2
+    for share, allowed in ((0.99, True), (1.01, False)):
+        rows = np.array([share * bend, share * bend])  # one bend, and another back to even speed
+        assert limiter.free(MIDDLE, still, rows, still) is allowed
+        assert limiter.free(MIDDLE, still, rows)  # nobody asked about jerk
+        eased = limiter.ease(MIDDLE, still, still, share * bend)
+        np.testing.assert_allclose(eased, min(share, 1.0) * bend)

@@ -128,6 +128,18 @@ def test_random_twists_never_break_a_joint_limit(seed, wildness):
     assert (np.abs(acceleration) <= joints.acceleration_rad_s2 * (1 + 1e-6)).all()
 
 
+def test_a_hand_that_turns_round_again_and_again_keeps_the_joints_jerk():
+    joints, servo = LIMITS.joints, servo_at(over_the_table())
+    rng = np.random.default_rng(0)
+    rows = [servo.q_ref[None]] * 3
+    for step in range(120):
+        up = 0.25 if step % 2 else -0.25
+        # Also turned round before the hand has come up to its speed.
+        rows.append(servo.rollout(np.array([0, 0, up, 0, 0, 0]), int(rng.integers(4, 24)))[0])
+    jerk = np.diff(np.concatenate(rows), 3, axis=0) / DT**3
+    assert (np.abs(jerk) <= CONFIG.jerk_share * joints.jerk_rad_s3 * (1 + 1e-6)).all()
+
+
 @settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_tilt_is_kept_over_the_table_whatever_the_actions(seed):

@@ -10,7 +10,7 @@ import pytest
 
 from robot.kinematics import Kinematics
 from robot.limits import load_limits
-from robot.planning.obstacles import Box
+from robot.planning.obstacles import Box, HeldBox
 from robot.safety.config import SafetyConfig, Zone
 from robot.safety.distance import DistanceMonitor
 from robot.safety.forces import ContactMonitor, PowerMonitor, TorqueMonitor
@@ -21,7 +21,14 @@ from robot.safety.signals import Signals
 from robot.safety.space import SingularityMonitor, ToolSpeedMonitor, ZoneMonitor
 from robot.safety.thermal import TemperatureMonitor
 from robot.safety.tick import Tick
-from robot.types import GripperCommand, GripperState, JointState, RobotState, VerdictLevel
+from robot.types import (
+    GripperCommand,
+    GripperState,
+    JointState,
+    Pose,
+    RobotState,
+    VerdictLevel,
+)
 
 LIMITS = load_limits("panda")
 ARM = Kinematics(LIMITS)
@@ -327,10 +334,16 @@ def test_into_a_singular_posture_is_slowed_out_of_it_is_free():
     assert tick.condition(stretched) > CONFIG.singular_slow
 
 
-def distance(q: np.ndarray, qd: np.ndarray, boxes: tuple[Box, ...] = ()) -> VerdictLevel:
+def distance(
+    q: np.ndarray,
+    qd: np.ndarray,
+    boxes: tuple[Box, ...] = (),
+    held: HeldBox | None = None,
+) -> VerdictLevel:
     signals, sent = Signals(), sent_at(q - qd * DT, qd)
     tick = Tick(ARM, sent, LIMITS.joints, CONFIG)
     monitor = DistanceMonitor(LIMITS, ARM, CONFIG, sent, tick, signals)
+    signals.held = held
     signals.see(boxes)
     tick.begin(state(q=q), q[None])
     return monitor.check(state(), q[None], 0.0).level
@@ -344,6 +357,23 @@ def test_the_arm_slows_towards_a_box_and_not_away_from_it():
         post = Box((0.3, y, 0.55), (0.1, 0.1, 0.3), name="post")  # beside forearm and wrist
         assert distance(q, turn, (post,)) is level
         assert distance(q, -turn, (post,)) is OK
+
+
+def test_what_is_held_keeps_away_from_the_arm():
+    """A rod held by its end reaches back to the arm where the hand folds in."""
+    on = np.zeros(7)
+    on[5] = -1.0
+    rod = HeldBox((0.3, 0.03, 0.03), Pose("tool0", "obj", [0.15, 0.0, 0.02], [0, 0, 0, 1]))
+    back = HeldBox((0.3, 0.03, 0.03), Pose("tool0", "obj", [-0.15, 0.0, 0.02], [0, 0, 0, 1]))
+    wrists = np.arange(3.2, 2.0, -0.1)
+    said = {
+        name: {
+            distance(np.array([0.0, -0.6, 0.0, -2.7, 0.0, w, 0.8]), on, held=box) for w in wrists
+        }
+        for name, box in (("nothing", None), ("rod", rod), ("other end", back))
+    }
+    assert said["nothing"] == {OK}
+    assert (said["rod"] | said["other end"]) & {SCALE, HALT}
 
 
 def test_the_arm_slows_towards_itself():
