@@ -81,8 +81,11 @@ class ExpertPolicy:
             action[:3] = velocity / self.scale.linear_m_s
             action[3] = np.clip(-6.0 * yaw, -1.2, 1.2) / self.scale.yaw_rad_s
             there = abs(error[2]) < 0.004 and lateral < 0.004 and abs(yaw) < 0.06
-            # Something is in the way just before the end: close on what there is.
-            there |= error[2] < 0.02 and previous[2] > 0.04 and abs(o[_VELOCITY][2]) < 0.008
+            # Something is in the way just before the end, so that the hand does not go as it was
+            # told: close on what there is.
+            told_m_s = float(previous[2]) * self.scale.linear_m_s
+            held_up = told_m_s > 0.01 and abs(o[_VELOCITY][2]) < 0.25 * told_m_s
+            there |= error[2] < 0.02 and held_up
             there &= not stale
             opening = 0.0 if there else want_m
             if there:

@@ -44,7 +44,6 @@ from robot.loop.log import RunLog
 from robot.planning.body import ArmBody
 from robot.planning.obstacles import Box
 from robot.safety.novelty import Novelty
-from robot.safety.suite import for_picks
 from robot.safety.supervisor import SafetyConfig, Supervisor
 from robot.types import Pose
 
@@ -66,7 +65,7 @@ class Station:
         scorer: rates grasp candidates, where there is one.
         views: cameras that look; 1 is the fixed one alone.
         watches: whether the object is seen anew while the policy acts.
-        safety: what the supervisor allows; ``suite.for_picks`` when None.
+        safety: what the supervisor allows; all monitors on when None.
         novelty: tells where the policy sees what it has not seen before; None says nothing.
     """
 
@@ -109,7 +108,7 @@ class Station:
             self._body = ArmBody(self.limits, self.loop.kinematics)
             watch = CameraWatch(self.cameras[:views], self._own)
         self.clock = SimClock(self.world)
-        safety = safety or for_picks()
+        safety = safety or SafetyConfig()
         player = Player(
             self.arm,
             self.clock,

@@ -178,7 +178,7 @@ class Acting:
                     raise SafetyError(reason)
                 if self.squeeze and loop.gripper_state.slip:
                     player.press_harder()
-                loop.touch(player.supervisor.pressed_n, player.state.joints.position_rad)
+                loop.feel_below(player.supervisor.pressed, player.state.joints.position_rad)
                 yield from _tick(player, loop)
 
     def _begin(self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None) -> None:

@@ -20,11 +20,11 @@ from robot.execution.action import (
     POLICY_TICKS,
     TICK_S,
     ActionScale,
-    no_faster_down,
     to_twist,
 )
 from robot.execution.gripper import GripperConfig, GripperController
 from robot.execution.servo import CartesianServo, ServoConfig
+from robot.execution.touch import Touch, TouchConfig
 from robot.geometry import yaw_between
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
@@ -53,13 +53,7 @@ class GraspLoopConfig:
 
     Attributes:
         pregrasp_m: how far out along the approach the policy takes over.
-        touch_m_s: from where the fingers might touch what was seen, the hand goes down no faster
-            than this: what it hits it presses on by its braking distance, whatever monitors say.
-        touch_room_m: it has slowed down so far above that,
-        touch_deceleration_m_s2: and no harder than this.
-        touch_n: a hand that presses harder on its way down has come down on something,
-        recoil_m: rises by so much, and goes no lower until the fingers close,
-        touched_steps_n: which must be within so many policy steps.
+        touch: how it comes down, and what it does where it touches something.
         lift_m: how far above the grasp the object is lifted.
         hold_steps_n: policy steps for which contact must last at the top.
         timeout_s: longest time the policy may act.
@@ -69,12 +63,7 @@ class GraspLoopConfig:
     """
 
     pregrasp_m: float = bounded(0.10, 0.02, 0.3)
-    touch_m_s: float = bounded(0.06, 0.005, 1.0)
-    touch_room_m: float = bounded(0.01, 0.0, 0.1)
-    touch_deceleration_m_s2: float = bounded(0.8, 0.05, 10.0)
-    touch_n: float = bounded(30.0, 1.0, 500.0)
-    recoil_m: float = bounded(0.002, 0.0, 0.05)
-    touched_steps_n: int = bounded(20, 1, 1000)
+    touch: TouchConfig = TouchConfig()
     lift_m: float = bounded(0.22, 0.02, 0.6)
     hold_steps_n: int = bounded(3, 1, 100)
     timeout_s: float = bounded(10.0, 0.5, 60.0)
@@ -131,6 +120,8 @@ class GraspLoop:
         self._twist = np.zeros(6)
         self._planner = GraspPlanner(limits.gripper)
         self._in_reach: HeldBox | None = None
+        fingertip_m = limits.gripper.fingertip_beyond_tool_m
+        self._touch = Touch(self.config.touch, scale, fingertip_m)
 
     @classmethod
     def make(
@@ -171,7 +162,6 @@ class GraspLoop:
             around = patch(heights, candidate)
             better = self._planner.near(heights, candidate)
             aim = None if better is None else offset(candidate.X_world_grasp, better)
-        c = self.config
         self.target = self._planned = Target.make(candidate, obj, around, aim)
         self.previous_action = np.zeros(5, dtype=np.float32)
         self.gripper_state = GripperState(opening_m, 0.0)
@@ -182,10 +172,7 @@ class GraspLoop:
         self._begun_s = now_s
         self._held_steps = 0
         self.X_world_tool = self.kinematics.forward_matrix(q)
-        fingertip_m = self.limits.gripper.fingertip_beyond_tool_m
-        self._touch_from_m = float(self.target.patch_m.max()) + fingertip_m + c.touch_room_m
-        self._floor_m: float | None = None
-        self._touched_steps = 0
+        self._touch.begin(float(self.target.patch_m.max()))
         self._in_reach = None if obj is None else HeldBox.between(candidate, obj)
 
     def track(self, obj: ObjectState) -> None:
@@ -246,41 +233,41 @@ class GraspLoop:
 
         A NaN in it leaves the gripper as it was and reaches the supervisor as NaN joints.
         """
-        action = self._gently(action)
-        self._twist, opening_m = to_twist(self._off(action), self.target.rotation, self.scale)
+        action = self._touch.gently(action, self.above_grasp_m)
+        self._twist, opening_m = to_twist(self._beside(action), self.target.rotation, self.scale)
         self.previous_action = np.minimum(np.maximum(action, -1.0), 1.0).astype(np.float32)
         if math.isfinite(opening_m):
             self.commanded_opening_m = opening_m
         return self.gripper.command(self.commanded_opening_m)
 
-    def touch(self, force_n: Array, q: Array) -> None:
-        """Feel what the tool presses on, (3,) N in the world, the arm being at joints (n,) rad.
+    def feel_below(self, wrench: Array, q: Array) -> None:
+        """Take in what the tool presses with, (6,) N and N·m in world axes, at joints (n,) rad.
 
-        Where the hand has come down on something it goes back up at once: an arm that stops where
-        it presses goes on pressing.
+        What the hand comes down on it rises off at once.
         """
-        if self._floor_m is None and not self.closing:
-            down = self.target.rotation[:, 2]
-            if float(down @ force_n) > self.config.touch_n:
-                self.X_world_tool = self.kinematics.forward_matrix(q)
-                self._floor_m = self.above_grasp_m + self.config.recoil_m
-                self._twist = np.array([*(-self.config.touch_m_s * down), 0.0, 0.0, 0.0])
+        across, _, down = self.target.rotation.T
+        pressed_n, grip = float(down @ wrench[:3]), self.gripper_state
+        if grip.contact or pressed_n <= self._touch.config.force_n:
+            return
+        here = self.kinematics.forward_matrix(q)[:3, 3]
+        above_m = -float(down @ (here - self.target.position_m))
+        if not self._touch.feels(pressed_n, above_m):
+            return
+        # A finger that is pressed alone turns the hand.
+        lever_m = 0.0 if self.closing else float(across @ wrench[3:]) / pressed_n
+        if self._touch.met(above_m, lever_m / (0.5 * max(grip.opening_m, 1e-3))):
+            self._twist = np.array([*(-self._touch.config.speed_m_s * down), 0.0, 0.0, 0.0])
 
-    def _gently(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The action, going down no faster than what might be touched allows."""
-        c = self.config
-        room_m = max(self.above_grasp_m - self._touch_from_m, 0.0)
-        speed = math.sqrt(c.touch_m_s**2 + 2.0 * c.touch_deceleration_m_s2 * room_m)
-        return no_faster_down(action, speed, self.scale)
-
-    def _off(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The action, but off what the hand came down on."""
-        if self._floor_m is None:
-            return action
-        below = self.above_grasp_m < self._floor_m
-        if self.closing and not below:
-            return action
-        return no_faster_down(action, -self.config.touch_m_s if below else 0.0, self.scale)
+    def _beside(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What of an action is commanded, beside what was touched before."""
+        above_m = self.above_grasp_m
+        if not self.gripper_state.contact:
+            aside_m = self._touch.aside_m(above_m)
+            if aside_m:
+                way = aside_m * self.target.rotation[:, 1]
+                self._planned, self.target = shifted(self._planned, way), shifted(self.target, way)
+            return self._touch.off(action, above_m)
+        return action
 
     def brake(self) -> None:
         """Let the coming references slow down to a stop; the gripper stays as it is."""
@@ -317,15 +304,21 @@ class GraspLoop:
                 return Outcome.HELD
         else:
             self._held_steps = 0
-        if self._floor_m is not None and not self.closing:
-            self._touched_steps += 1
-            if self._touched_steps > c.touched_steps_n:
-                return Outcome.TOUCHED
+        if not self.closing and self._touch.in_vain():
+            return Outcome.TOUCHED
         if math.hypot(x, y) > c.stray_m or -z > c.lift_m + 0.15:
             return Outcome.STRAYED
         if now_s - self._begun_s >= c.timeout_s:
             return Outcome.TIMEOUT
         return Outcome.RUNNING
+
+
+def shifted(target: Target, way_m: Array) -> Target:
+    """The same target, its grasp moved by (3,) m; the object stays where it was seen."""
+    grasp = target.candidate.X_world_grasp
+    moved = grasp.turned(0.0, grasp.position_m, grasp.position_m + way_m)
+    candidate = replace(target.candidate, X_world_grasp=moved)
+    return replace(target, position_m=target.position_m + way_m, candidate=candidate)
 
 
 def carried(

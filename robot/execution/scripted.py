@@ -15,7 +15,7 @@ from robot.observation import part
 
 CLOSE_STEPS = 20
 """Policy steps (at 20 Hz) for the fingers to close over their whole travel, and to press."""
-DESCENT_M_S = 0.06
+DESCENT_M_S = 0.03
 """As fast as a hand may go down where it might touch something: by the clock, it cannot adapt."""
 LIFT_M_S = 0.20
 

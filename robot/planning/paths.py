@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -51,7 +52,9 @@ class PathConfig:
         escape_rad: contacts that exist at the start are forgiven while every joint is within this
             distance of the start.
         planning_time_s: the search gives up after this long.
-        detour_time_s: for a path around what would slow the arm down on the one that was found.
+        detour_rounds: of a search for a path around what would slow the arm down on the one that
+            was found; each further attempt has half of them. By time, the same seed would not give
+            the same path.
         shortcut_tries: attempts to shorten a found path.
         blend_rad: corners are rounded from at most this far before them.
     """
@@ -63,7 +66,7 @@ class PathConfig:
     resolution_rad: float = bounded(0.02, 0.002, 0.2)
     escape_rad: float = bounded(0.2, 0.0, 1.0)
     planning_time_s: float = bounded(2.0, 1e-4, 60.0)
-    detour_time_s: float = bounded(0.15, 0.0, 60.0)
+    detour_rounds: int = bounded(64, 0, 100_000)
     shortcut_tries: int = bounded(150, 0, 10000)
     blend_rad: float = bounded(0.5, 0.0, 2.0)
 
@@ -126,8 +129,8 @@ class PathPlanner:
         if not (well(q_from) and well(q_to)) or all(map(well, looked_at)):
             return found
         try:
-            deadline = min(deadline, time.monotonic() + self.config.detour_time_s)
-            return self._path(q_from, q_to, free, motion, deadline, well)
+            rounds = self.config.detour_rounds
+            return self._path(q_from, q_to, free, motion, deadline, well, rounds)
         except PlanningError:
             return found
 
@@ -139,6 +142,7 @@ class PathPlanner:
         motion: MotionLimits,
         deadline: float,
         also: Free | None = None,
+        rounds: float = math.inf,
     ) -> Trajectory:
         """The line if it is free, else what a search finds; ``also`` must hold all along it."""
         resolution = self.config.resolution_rad
@@ -151,13 +155,15 @@ class PathPlanner:
             # Each may use half of what is left, the last one all.
             allowed = deadline - time.monotonic()
             allowed *= 1.0 if number == len(ATTEMPTS) - 1 else 0.5
-            if allowed <= 0:
+            if allowed <= 0 or rounds < 1:
                 break
             keep = self._roomy(free, q_from, q_to, attempt)
             if also is not None:
                 keep = both(keep, also)
             steps = attempt.steps * resolution
-            waypoints = self._search(q_from, q_to, keep, steps, allowed, self.seed + number)
+            seed = self.seed + number
+            waypoints = self._search(q_from, q_to, keep, steps, allowed, seed, rounds)
+            rounds = 0.5 * rounds
             if waypoints is None:
                 continue
             trajectory = self._timed(waypoints, keep, motion, steps)
@@ -238,11 +244,12 @@ class PathPlanner:
         resolution_rad: float,
         time_s: float,
         seed: int,
+        rounds: float,
     ) -> list[Array] | None:
         joints = self.limits.joints
         low, high = np.minimum(joints.lower_rad, q_from), np.maximum(joints.upper_rad, q_from)
         rough = _ROUGHER * resolution_rad
-        path = connect(q_from, q_to, free, low, high, rough, time_s, seed)
+        path = connect(q_from, q_to, free, low, high, rough, time_s, seed, rounds)
         if path is None:
             return None
         rng = np.random.default_rng(seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -97,6 +98,7 @@ def connect(
     resolution_rad: float,
     time_s: float,
     seed: int,
+    rounds: float = math.inf,
 ) -> list[Array] | None:
     """Waypoints of a free path by OMPL's RRTConnect, or None when there was none in time.
 
@@ -109,6 +111,7 @@ def connect(
         resolution_rad: distance between checked points.
         time_s: give up after this long.
         seed: the same seed gives the same path.
+        rounds: give up after so many; unlike time, they are the same on any machine.
     """
     # Loading OMPL takes a while, and most motions are straight lines.
     from ompl import base, geometric, util
@@ -134,7 +137,12 @@ def connect(
     planner = geometric.RRTConnect(info)
     planner.setRange(0.8)
     setup.setPlanner(planner)
-    setup.solve(time_s)
+    deadline, asked = time.monotonic() + time_s, itertools.count(1)
+    setup.solve(
+        base.PlannerTerminationCondition(
+            lambda: next(asked) > rounds or time.monotonic() > deadline
+        )
+    )
     if not setup.haveExactSolutionPath():
         return None
     states = setup.getSolutionPath().getStates()

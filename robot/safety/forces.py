@@ -86,14 +86,14 @@ class ContactMonitor:
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
         """SCALE where it presses on, HALT above the stop; what withdraws is free below that."""
         c = self._c
-        force_n, torque_nm, force = self._tick.contact
+        force_n, torque_nm, wrench = self._tick.contact
         if force_n > c.contact_stop_n:
             reason = f"contact: the tool presses with {force_n:.0f} N, stop {c.contact_stop_n:g}"
             return halt(reason, at_once=True)
         if torque_nm > c.contact_stop_nm:
             reason = f"contact: the tool turns against {torque_nm:.1f} N·m"
             return halt(f"{reason}, stop {c.contact_stop_nm:g}", at_once=True)
-        if force_n > c.contact_n and float(force.dot(self._tick.tool_velocity[:3])) > 0.0:
+        if force_n > c.contact_n and float(wrench[:3].dot(self._tick.tool_velocity[:3])) > 0.0:
             left = (c.contact_most_n - force_n) / (c.contact_most_n - c.contact_n)
             return slow(left, f"contact: the tool presses on with {force_n:.0f} N")
         return OK

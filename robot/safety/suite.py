@@ -67,17 +67,6 @@ TURNS = {"distance": 0, "singularity": 1, "contact": 0, "temperature": 1, "neari
 NEED_TICK = ("zones", "tool_speed", "singularity", "distance", "nearing", "contact")
 
 
-def for_picks() -> SafetyConfig:
-    """All monitors but three, which cost picks on the simulated arm; ``SafetyConfig()`` has all.
-
-    That arm is stiff, and fingers that come down on an object press with what the motors have:
-    with ``contact`` one of 60 picks of train objects is halted at 140 N, and with ``torque`` some
-    half of the disturbed ones, in which that is common, by a wrist motor at its limit. ``power``
-    halts an arm that runs into something, which else backs off and plans anew.
-    """
-    return SafetyConfig(off=("contact", "torque", "power"))
-
-
 def for_batches(tick_s: float = SafetyConfig.tick_s) -> SafetyConfig:
     """The monitors that judge a batch of commands: none that needs forces or every tick."""
     return SafetyConfig(tick_s=tick_s, off=tuple(n for n in NAMES if n not in BATCH))

@@ -71,7 +71,7 @@ class Supervisor:
         self._all: list[SafetyMonitor] = [*self.monitors.values(), *extra]
         # The dear ones take turns at single ticks; in between, what they said last stands.
         self._kept: dict[SafetyMonitor, SafetyVerdict] = {}
-        self._turn = 0
+        self._turn, self._verdict = 0, OK
         first = self.monitors.get("finite")
         self._first = first if isinstance(first, FiniteMonitor) else None
         self._ticks = any(name in self.monitors for name in suite.NEED_TICK)
@@ -88,7 +88,6 @@ class Supervisor:
         self._gripper = limits.gripper
         self._state: RobotState | None = None
         self._latched: SafetyVerdict | None = None
-        self._verdict = OK
         self._out: tuple[Array, Array] | None = None
         self._asked_s, self._earned = -math.inf, 0.0
 
@@ -114,9 +113,9 @@ class Supervisor:
         return novelty is not None and not novelty <= self.config.novelty_most
 
     @property
-    def pressed_n(self) -> Array:
-        """(3,) N, world: what the tool presses with; zeros where ``contact`` is off."""
-        return self._tick.contact[2] if "contact" in self.monitors else np.zeros(3)
+    def pressed(self) -> Array:
+        """(6,) N and N·m, world: what the tool presses with; zeros where ``contact`` is off."""
+        return self._tick.contact[2] if "contact" in self.monitors else np.zeros(6)
 
     def estop(self, reason: str = "emergency stop") -> None:
         """Halt from the next tick on and stay so until :meth:`reset`; from any thread."""
@@ -270,6 +269,7 @@ class Supervisor:
         self._asked_s = -math.inf
         self._tick.forget()
         self._kept.clear()
+        self._turn = 0  # the same motion gets the same verdicts, whatever came before
         for monitor in self._all:
             forget = getattr(monitor, "forget", None)
             if forget is not None:

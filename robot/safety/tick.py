@@ -139,12 +139,12 @@ class Tick:
 
     @property
     def contact(self) -> tuple[float, float, Array]:
-        """Force (N) and torque (N·m) with which the tool presses, and the (3,) force, world."""
+        """Force (N) and torque (N·m) with which the tool presses, and (6,) both, world axes."""
         if self._wrench is None:
             J = self.jacobian
             self._ldlt.compute(J.dot(J.T) + self._damping)
             wrench = self._ldlt.solve(J.dot(self.external_nm))
             fx, fy, fz, tx, ty, tz = wrench.tolist()
             force = (fx * fx + fy * fy + fz * fz) ** 0.5
-            self._wrench = force, (tx * tx + ty * ty + tz * tz) ** 0.5, wrench[:3]
+            self._wrench = force, (tx * tx + ty * ty + tz * tz) ** 0.5, wrench
         return self._wrench

@@ -89,7 +89,7 @@ def test_it_succeeds_under_noise_on_its_motions():
         "Steadyhand/GraspSingle-v0", bank_size=8, objects="primitives", disable_env_checker=True
     )
     held = 0
-    for seed in range(8):
+    for seed in range(24):
         rng = np.random.default_rng(seed)
         obs, _ = env.reset(seed=seed)
         over = False
@@ -100,4 +100,4 @@ def test_it_succeeds_under_noise_on_its_motions():
             over = done or cut
         held += info["is_success"]
     env.close()
-    assert held >= 7
+    assert held >= 21

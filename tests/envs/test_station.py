@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -22,7 +20,7 @@ from robot.limits import load_limits
 from robot.planning.ranking import Refusal
 from robot.planning.reach import reachable
 from robot.safety.config import SafetyConfig, Zone
-from robot.safety.suite import for_batches, for_picks
+from robot.safety.suite import for_batches
 from robot.safety.supervisor import Supervisor
 from robot.types import (
     Detection,
@@ -132,14 +130,14 @@ class PressesOn:
 
 def test_a_finger_that_comes_down_on_the_object_touches_it_and_no_more():
     """All monitors are on, and none has to act."""
-    made = Station(PressesOn(), physics("nominal"), "truth", safety=SafetyConfig())
+    made = Station(PressesOn(), physics("nominal"), "truth")
     try:
         made.begin([CAN], DropConfig(), 3)
         picker, supervisor = made.picker, made.player.supervisor
         pressed, levels = [], set()
 
         def watch() -> None:
-            pressed.append(-supervisor.pressed_n[2])
+            pressed.append(-supervisor.pressed[2])
             levels.add(supervisor.verdict.level)
 
         def beside(candidate: GraspCandidate) -> GraspCandidate:
@@ -149,7 +147,7 @@ def test_a_finger_that_comes_down_on_the_object_touches_it_and_no_more():
         attempt = picker.grasp(picker.look())
         assert attempt.outcome == "touched"
         assert "came down on something" in attempt.reasons[0]
-        assert made.loop.config.touch_n < max(pressed) < supervisor.config.force.contact_n
+        assert made.loop.config.touch.force_n < max(pressed) < supervisor.config.force.contact_n
         assert levels == {VerdictLevel.OK}
     finally:
         made.close()
@@ -305,7 +303,7 @@ def test_rising_out_of_reach_is_a_planning_error(station):
 
 def test_paths_go_around_what_is_closed_to_the_tool(monkeypatch):
     zone = Zone((0.55, -0.04, 0.0), (0.66, 0.04, 0.3), "what is closed")
-    safety = replace(for_picks(), keep_out=(zone,))
+    safety = SafetyConfig(keep_out=(zone,))
     station = Station(ExpertPolicy(LIFT_M), physics("nominal"), "truth", safety=safety)
     try:
         station.begin([], DropConfig(), 0)
@@ -406,9 +404,15 @@ def sent(actions: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray, list[
 
 
 def grasping_actions() -> np.ndarray:
-    """Down with a turn and some sideways, rest and close, up: 3 s within all limits."""
+    """Down, gently, with a turn and some sideways, rest and close, up: 3 s within all limits."""
     rng = np.random.default_rng(0)
-    down = np.tile([0.05, -0.04, 0.35, 0.15, 0.7], (20, 1)) + rng.normal(0, 0.03, (20, 5))
+    down = np.tile([0.05, -0.04, 0.09, 0.15, 0.7], (20, 1)) + rng.normal(0, 0.03, (20, 5)) * [
+        1,
+        1,
+        0.2,
+        1,
+        1,
+    ]
     close = np.tile([0.0, 0.0, 0.0, 0.0, -1.0], (15, 1))
     up = np.tile([0.0, 0.0, -0.6, 0.0, -1.0], (25, 1))
     return np.clip(np.concatenate([down, close, up]), -1, 1).astype(np.float32)

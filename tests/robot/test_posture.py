@@ -110,7 +110,7 @@ def test_links_are_apart_whatever_stands_around():
 
 
 def test_paths_go_around_singular_postures_where_their_ends_are_good():
-    paths = PathPlanner(LIMITS, KINEMATICS, CHECKER, 1, PathConfig(detour_time_s=2.0))
+    paths = PathPlanner(LIMITS, KINEMATICS, CHECKER, 1, PathConfig(detour_rounds=1000))
     well = unhindered(KINEMATICS, CHECKER.is_apart)
     rng = np.random.default_rng(3)
     joints = LIMITS.joints

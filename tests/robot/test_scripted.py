@@ -23,7 +23,7 @@ def start(position=(0.004, -0.006, -0.1), yaw=0.15, opening_m=0.06) -> np.ndarra
     return o
 
 
-def play(first: np.ndarray, later: np.ndarray | None = None, steps: int = 120) -> np.ndarray:
+def play(first: np.ndarray, later: np.ndarray | None = None, steps: int = 240) -> np.ndarray:
     """(steps, 5) actions; ``later`` are the observations after the first, one each."""
     policy = ScriptedPolicy(LIFT_M)
     out = [policy.act(first)]
@@ -97,7 +97,7 @@ def test_no_action_is_cut(first):
 @settings(max_examples=25)
 @given(starts, st.integers(0, 2**31))
 def test_whatever_happens_after_the_first_look_it_does_the_same(first, seed):
-    noise = np.random.default_rng(seed).normal(0, 10, (119, SIZE)).astype(np.float32)
+    noise = np.random.default_rng(seed).normal(0, 10, (239, SIZE)).astype(np.float32)
     np.testing.assert_array_equal(play(first, noise), play(first))
 
 
@@ -107,7 +107,7 @@ def test_a_reset_starts_again_from_what_is_seen_then():
         policy.act(start())
     policy.reset()
     other = start((0.0, 0.0, -0.05), 0.0, 0.04)
-    again = np.array([policy.act(other) for _ in range(120)])
+    again = np.array([policy.act(other) for _ in range(240)])
     np.testing.assert_array_equal(again, play(other))
     assert not np.array_equal(again, play(start()))
 

@@ -143,7 +143,7 @@ def test_the_hand_comes_slowly_to_where_its_fingers_might_touch(loop):
         speeds[above_m] = float(loop.previous_action[2]) * loop.scale.linear_m_s
         # What the policy is told it asked for is what was made of it.
         assert -loop._twist[2] == pytest.approx(speeds[above_m], abs=1e-6)
-    slow = loop.config.touch_m_s
+    slow = loop.config.touch.speed_m_s
     assert speeds[0.09] > speeds[0.05] >= speeds[0.03] == speeds[0.0] == pytest.approx(slow)
     loop.act(-DOWN)
     assert loop._twist[2] == pytest.approx(0.25)  # up as fast as it likes
@@ -151,39 +151,78 @@ def test_the_hand_comes_slowly_to_where_its_fingers_might_touch(loop):
     assert np.isnan(loop._twist[2])
 
 
+LOW_M = 0.005  # the table might be touched from here
+
+
+def pressing(force_n: float, side: float = 0.0) -> np.ndarray:
+    """What the tool presses with, downwards, at its middle or at a finger (side 1 or -1)."""
+    rotation = grip().X_world_grasp.rotation
+    force = force_n * rotation[:, 2]
+    return np.concatenate((force, np.cross(0.03 * side * rotation[:, 1], force)))
+
+
+def up_m_s(loop: GraspLoop) -> float:
+    return float(loop._twist[2])
+
+
 def test_a_hand_that_comes_down_on_something_rises_and_stays_off(loop):
-    q = over(loop, 0.02)
+    touch = loop.config.touch
+    q = over(loop, LOW_M)
     loop.act(DOWN)
-    pressing, drawn = np.array([0.0, 0.0, -40.0]), np.array([0.0, 0.0, 40.0])
-    loop.touch(drawn, q)
-    loop.touch(0.5 * pressing, q)
-    assert loop._twist[2] < 0.0
-    loop.touch(pressing, q)
-    assert loop._twist[2] == pytest.approx(loop.config.touch_m_s)
+    for gentle in (pressing(-40.0), pressing(0.9 * touch.force_n)):
+        loop.feel_below(gentle, q)
+        assert up_m_s(loop) < 0.0
+    loop.feel_below(pressing(40.0), q)
+    assert up_m_s(loop) == pytest.approx(touch.speed_m_s)
     loop.act(DOWN)  # still there
-    assert loop._twist[2] == pytest.approx(loop.config.touch_m_s)
-    over(loop, 0.02 + loop.config.recoil_m + 1e-4)
+    assert up_m_s(loop) == pytest.approx(touch.speed_m_s)
+    over(loop, LOW_M + touch.recoil_m + 1e-4)
     loop.act(DOWN)
     assert not loop._twist.any()
-    assert loop.previous_action[2] > 0.0
-    for step in range(loop.config.touched_steps_n + 1):
-        outcome = loop.outcome(0.05 * step)
-    assert outcome is Outcome.TOUCHED
+    assert loop.previous_action[2] > 0.0  # as the policy asked
+    outcomes = [loop.outcome(0.05 * step) for step in range(touch.steps_n + 1)]
+    assert set(outcomes[:-1]) == {Outcome.RUNNING} and outcomes[-1] is Outcome.TOUCHED
     loop.begin(grip(), thing(), loop.limits.home_rad, 0.06, 0.0)
-    over(loop, 0.02)
+    over(loop, LOW_M)
     loop.act(DOWN)
-    assert loop._twist[2] < 0.0  # forgotten
+    assert up_m_s(loop) < 0.0  # forgotten
 
 
-def test_fingers_that_close_may_go_on_down(loop):
-    q = over(loop, 0.02)
-    loop.touch(np.array([0.0, 0.0, -40.0]), q)
-    over(loop, 0.03)
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_where_one_finger_came_down_the_grasp_moves_to_its_side(loop, side):
+    touch = loop.config.touch
+    there = grip().X_world_grasp.position_m
+    across = grip().X_world_grasp.rotation[:, 1]
+    for nth in range(1, touch.asides_n + 2):
+        q = over(loop, LOW_M)
+        loop.feel_below(pressing(40.0, side), q)
+        loop.act(DOWN)
+        over(loop, LOW_M + touch.recoil_m + 1e-4)
+        loop.act(DOWN)
+        steps = min(nth, touch.asides_n)
+        np.testing.assert_allclose(
+            loop.target.position_m, there + steps * side * touch.aside_m * across, atol=1e-9
+        )
+        assert (up_m_s(loop) < 0.0) == (nth <= touch.asides_n)
+    # The object stays where it was seen, and what is seen of it next does not undo the steps.
+    np.testing.assert_allclose(loop.target.object_position_m, thing().X_world_obj.position_m)
+    loop.track(thing(stamp_s=0.2))
+    assert np.linalg.norm(loop.target.position_m - there) > 0.01
+
+
+def test_fingers_that_close_stay_off_until_they_hold(loop):
+    q = over(loop, LOW_M)
     closing = DOWN - np.array([0, 0, 0, 0, 2], np.float32)
     loop.act(closing)
+    loop.feel_below(pressing(40.0, 1.0), q)
+    over(loop, 0.03)
     loop.act(closing)
-    assert loop._twist[2] < 0.0
+    assert not loop._twist.any()
+    np.testing.assert_allclose(loop.target.position_m, grip().X_world_grasp.position_m)
     assert loop.outcome(0.0) is Outcome.RUNNING
+    loop.gripper_state = GripperState(0.04, 20.0, contact=True)
+    loop.act(closing)
+    assert up_m_s(loop) < 0.0
 
 
 def test_what_is_held_is_known_while_the_fingers_feel_it(loop):
