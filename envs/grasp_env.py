@@ -218,7 +218,8 @@ class GraspEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             candidate, obj = self._seen(candidate, obj, rng)
         self.arm.reset(q, candidate.opening_m)
         opening_m, _ = self.arm.read_fingers()
-        self.loop.begin(candidate, obj, q, opening_m, self.world.time_s, scene.heights)
+        around = self.loop.around(scene.heights, candidate)
+        self.loop.begin(candidate, obj, q, opening_m, self.world.time_s, around)
         share = self._slips_share
         if not disturbed and share > 0.0 and bool(rng.random() < share):
             body = bodies[max(candidate.object_id, 0)]

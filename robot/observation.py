@@ -74,6 +74,20 @@ _AIM, _PATCH = slice(part("aim_position").start, part("aim_yaw").stop), part("pa
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Around:
+    """What a look showed around a candidate.
+
+    Attributes:
+        patch_m: PATCH_SHAPE float32, see :func:`patch`.
+        aim: (4,) x, y, z m and yaw rad from the candidate to the best grip close to it; zeros where
+            there is none.
+    """
+
+    patch_m: NDArray[np.float32]
+    aim: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Target:
     """The candidate and the object that the policy goes for, as plain arrays.
 

@@ -218,7 +218,8 @@ class TrialMaker:
         apply_physics(station.physics, world, arm, rng)
         arm.reset(q, candidate.opening_m)
         opening_m, _ = arm.read_fingers()
-        loop.begin(candidate, obj, q, opening_m, world.time_s, heights)
+        around = loop.around(heights, candidate)
+        loop.begin(candidate, obj, q, opening_m, world.time_s, around)
         self._supervisor.reset(q)
         self._policy.reset()
         while True:

@@ -14,6 +14,7 @@ from robot.execution.grasp import TICKS, GraspLoop, Outcome
 from robot.execution.player import Motion, Player
 from robot.execution.states import PartStates, PickState
 from robot.interface import Policy, Watch
+from robot.observation import Around
 from robot.safety.novelty import Novelty
 from robot.safety.signals import Signals
 from robot.types import GraspCandidate, Look, ObjectState
@@ -130,10 +131,16 @@ class Acting:
 
     def act(self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None) -> Acted:
         """The whole part, at the player's pace."""
-        return self.player.run(self.motion(candidate, obj, look))
+        heights = None if look is None else look.height_map
+        around = None if heights is None else self.player.loop.around(heights, candidate)
+        return self.player.run(self.motion(candidate, obj, look, around))
 
     def motion(
-        self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None
+        self,
+        candidate: GraspCandidate,
+        obj: ObjectState | None,
+        look: Look | None,
+        around: Around | None,
     ) -> Motion[Acted]:
         """From the pre-grasp until the outcome is known and the arm has come to rest.
 
@@ -143,7 +150,7 @@ class Acting:
         """
         player, loop, policy = self.player, self.player.loop, self.policy
         player.phase = "grasp"
-        self._begin(candidate, obj, look)
+        self._begin(candidate, obj, look, around)
         watch = self.watch if obj is not None else None
         waiting, silent = False, 0
         while True:
@@ -181,11 +188,16 @@ class Acting:
                 loop.feel_below(player.supervisor.pressed, player.state.joints.position_rad)
                 yield from _tick(player, loop)
 
-    def _begin(self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None) -> None:
+    def _begin(
+        self,
+        candidate: GraspCandidate,
+        obj: ObjectState | None,
+        look: Look | None,
+        around: Around | None,
+    ) -> None:
         player, now = self.player, self.player.clock.now_s()
         opening_m = player.state.gripper.opening_m
-        heights = None if look is None else look.height_map
-        player.loop.begin(candidate, obj, player.q_sent, opening_m, now, heights)
+        player.loop.begin(candidate, obj, player.q_sent, opening_m, now, around)
         self.states.begin(now)
         self.policy.reset()
         self._strange_n = 0

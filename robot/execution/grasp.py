@@ -28,7 +28,7 @@ from robot.execution.touch import Touch, TouchConfig
 from robot.geometry import yaw_between
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
-from robot.observation import Target, observe, offset, patch
+from robot.observation import Around, Target, observe, offset, patch
 from robot.planning.grasps import GraspPlanner
 from robot.planning.obstacles import HeldBox
 from robot.types import (
@@ -143,6 +143,12 @@ class GraspLoop:
         out = pose.position_m - pose.rotation[:, 2] * self.config.pregrasp_m
         return Pose("world", self.limits.tool_frame, out, pose.quat_xyzw)
 
+    def around(self, heights: HeightMap, candidate: GraspCandidate) -> Around:
+        """What a look's heights show around a candidate; takes longer than a tick."""
+        better = self._planner.near(heights, candidate)
+        aim = np.zeros(4) if better is None else offset(candidate.X_world_grasp, better)
+        return Around(patch(heights, candidate), aim)
+
     def begin(
         self,
         candidate: GraspCandidate,
@@ -150,19 +156,15 @@ class GraspLoop:
         q: Array,
         opening_m: float,
         now_s: float,
-        heights: HeightMap | None = None,
+        around: Around | None = None,
     ) -> None:
         """Start on a candidate, the arm at rest at joints (n,) rad, the fingers open so far.
 
-        The look's ``heights`` are seen around the candidate all the time, and move along with it;
-        without them it is flat there.
+        What a look showed ``around`` it is seen all the time, and moves along with it; without that
+        it is flat there.
         """
-        around, aim = None, None
-        if heights is not None:
-            around = patch(heights, candidate)
-            better = self._planner.near(heights, candidate)
-            aim = None if better is None else offset(candidate.X_world_grasp, better)
-        self.target = self._planned = Target.make(candidate, obj, around, aim)
+        patch_m, aim = (None, None) if around is None else (around.patch_m, around.aim)
+        self.target = self._planned = Target.make(candidate, obj, patch_m, aim)
         self.previous_action = np.zeros(5, dtype=np.float32)
         self.gripper_state = GripperState(opening_m, 0.0)
         self.commanded_opening_m = candidate.opening_m

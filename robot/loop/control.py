@@ -16,10 +16,11 @@ from robot.execution.states import PickState, Trouble
 from robot.loop import messages
 from robot.loop.actions import ActionServer, uuid_message
 from robot.loop.bus import Bus
-from robot.loop.nouns import candidate_of, grasp_goal, scene_of, trajectory_of
+from robot.loop.nouns import around_of, candidate_of, grasp_goal, scene_of, trajectory_of
 from robot.loop.publisher import JOINT_COMMAND, JOINT_STATES
 from robot.loop.topics import ARM, ESTOP, GRASP_ACTION, HAND, SCENE
 from robot.loop.typestore import decode, encode, message_class
+from robot.observation import PATCH_SHAPE, Around
 from robot.types import (
     GraspCandidate,
     GripperCommand,
@@ -222,8 +223,8 @@ class ControllerNode:
         elif server is self._arm:
             self._motion = self.player.playing(goal)
         else:
-            candidate, obj = goal
-            self._motion = self._acting.motion(candidate, obj, None)
+            candidate, obj, around = goal
+            self._motion = self._acting.motion(candidate, obj, None, around)
 
     def _end(self, value: Any, now_s: float) -> None:
         server, self._server, self._motion = self._server, None, None
@@ -284,7 +285,10 @@ def warm_up() -> None:
         message_class(f"{_GRASP_TYPE}_FeedbackMessage")(
             uuid, message_class(f"{_GRASP_TYPE}_Feedback")("", 0.0)
         ),
-        message_class(f"{_GRASP_TYPE}_SendGoal_Request")(uuid, grasp_goal(candidate, obj)),
+        message_class(f"{_GRASP_TYPE}_SendGoal_Request")(
+            uuid,
+            grasp_goal(candidate, obj, Around(np.zeros(PATCH_SHAPE, np.float32), np.zeros(4))),
+        ),
         message_class(f"{_HAND_TYPE}_GetResult_Response")(
             0, message_class(f"{_HAND_TYPE}_Result")(0.0, 0.0, False, False)
         ),
@@ -303,7 +307,7 @@ def _decoded(packet: Any) -> Any:
     try:
         if hasattr(goal, "trajectory"):
             return trajectory_of(goal.trajectory)
-        return candidate_of(goal)
+        return *candidate_of(goal), around_of(goal)
     except SteadyhandError as error:
         return error
 

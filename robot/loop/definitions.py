@@ -74,10 +74,11 @@ _ACTIONS = {
         "float64 position\nfloat64 effort\nbool stalled\nbool reached_goal",
         "float64 position\nfloat64 effort\nbool stalled\nbool reached_goal",
     ),
-    # The policy's part: from the pre-grasp until the hold is confirmed.
+    # The policy's part: from the pre-grasp until the hold is confirmed. Aim and patch are empty
+    # where no look showed what stands around the grasp.
     "steadyhand_msgs/action/Grasp": (
         "geometry_msgs/PoseStamped grasp\nfloat64 width\nfloat64 opening\nfloat64 score\n"
-        "int32 object_id\nvision_msgs/Detection3D[] object",
+        "int32 object_id\nvision_msgs/Detection3D[] object\nfloat64[] aim\nfloat32[] patch",
         "string outcome\nstring late\ngeometry_msgs/PoseStamped grasp\n"
         "vision_msgs/Detection3D[] object\nstring error",
         "string state\nfloat64 elapsed",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
 from robot.errors import ConfigError
 from robot.loop.meter import Meter
+
+_FIRST, _NEXT = 10, 5  # of the 99 priorities of the real-time class
 
 
 class Node(Protocol):
@@ -82,6 +85,9 @@ def _every(node: Node, rate_hz: float) -> int:
 def be_urgent() -> bool:
     """Let the system run this process before others where it may; no pauses to collect garbage.
 
+    The process's other threads come right after the calling one: if one of them had to wait for a
+    processor while it holds the interpreter's lock, the caller would wait with it.
+
     Returns:
         Whether the real-time class was granted (it needs root or CAP_SYS_NICE).
     """
@@ -89,7 +95,10 @@ def be_urgent() -> bool:
     gc.freeze()
     gc.disable()
     with suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_FIRST))
+        for thread in threading.enumerate():
+            if thread.native_id not in (None, threading.get_native_id()):
+                os.sched_setscheduler(thread.native_id, os.SCHED_FIFO, os.sched_param(_NEXT))
         return True
     with suppress(OSError):
         os.nice(-10)

@@ -13,6 +13,7 @@ from robot.errors import SensorError
 from robot.loop import messages
 from robot.loop.images import depth_from, intrinsics_from, rgb_from
 from robot.loop.typestore import message_class
+from robot.observation import PATCH_SHAPE, Around
 from robot.planning.obstacles import Box
 from robot.types import (
     GraspCandidate,
@@ -189,8 +190,12 @@ def height_map_of(message: Any) -> HeightMap:
     )
 
 
-def grasp_goal(candidate: GraspCandidate, obj: ObjectState | None) -> Any:
+def grasp_goal(
+    candidate: GraspCandidate, obj: ObjectState | None, around: Around | None = None
+) -> Any:
     """``steadyhand_msgs/action/Grasp_Goal``."""
+    aim = np.empty(0) if around is None else around.aim
+    seen = np.empty(0, np.float32) if around is None else around.patch_m
     objects = messages.detection_3d_array([] if obj is None else [obj], candidate.stamp_s)
     return message_class("steadyhand_msgs/action/Grasp_Goal")(
         messages.pose_stamped(candidate.X_world_grasp, candidate.stamp_s),
@@ -199,6 +204,8 @@ def grasp_goal(candidate: GraspCandidate, obj: ObjectState | None) -> Any:
         float(candidate.score),
         int(candidate.object_id),
         objects.detections,
+        np.asarray(aim, dtype=np.float64),
+        np.asarray(seen, dtype=np.float32).reshape(-1),
     )
 
 
@@ -213,3 +220,22 @@ def candidate_of(goal: Any) -> tuple[GraspCandidate, ObjectState | None]:
         stamp_of(goal.grasp.header.stamp),
     )
     return candidate, object_of(goal.object[0]) if goal.object else None
+
+
+def around_of(goal: Any) -> Around | None:
+    """What a :func:`grasp_goal` says of the surroundings.
+
+    Raises:
+        SensorError: the patch or the aim has not the size that they have.
+    """
+    if not len(goal.patch) and not len(goal.aim):
+        return None
+    seen, aim = np.asarray(goal.patch), np.array(goal.aim, dtype=np.float64)
+    if seen.size != math.prod(PATCH_SHAPE) or aim.shape != (4,):
+        raise SensorError(
+            f"grasp goal: expected {math.prod(PATCH_SHAPE)} heights and an aim of 4, "
+            f"got {seen.size} and {aim.size}"
+        )
+    if not (np.isfinite(seen).all() and np.isfinite(aim).all()):
+        raise SensorError("grasp goal: heights and aim must be finite")
+    return Around(seen.astype(np.float32).reshape(PATCH_SHAPE), aim)

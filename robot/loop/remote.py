@@ -240,7 +240,7 @@ class RemoteArm:
     def see(self, boxes: Sequence[Box]) -> None:
         """Tell the controller what always stands there: its monitors keep the arm away from it.
 
-        Not what the cameras saw: to take in dozens of boxes costs a controller several periods.
+        Not what the cameras saw: to read dozens of boxes costs a controller a period or more.
         """
         told = tuple(box for box in boxes if not box.name.startswith(_SEEN))
         if told != self._told:
@@ -296,10 +296,12 @@ class RemoteArm:
     def act(self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None) -> Acted:
         """The policy's part, in the controller's process."""
         self.on_phase("grasp")
-        _, result = self._grasp.call(grasp_goal(candidate, obj), self.now_s(), self.wait)
+        heights = None if look is None else look.height_map
+        around = None if heights is None else self.loop.around(heights, candidate)
+        goal = grasp_goal(candidate, obj, around)
+        _, result = self._grasp.call(goal, self.now_s(), self.wait)
         self._stopped(result.error)
         self.refresh()
-        goal = grasp_goal(candidate, obj)
         goal.grasp, goal.object = result.grasp, result.object
         target, obj = candidate_of(goal)
         late = PickState(result.late) if result.late else None

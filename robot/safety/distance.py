@@ -81,7 +81,7 @@ class DistanceMonitor:
         k = int(share.argmin())
         if share[k] >= 1.0:
             return OK
-        first, second = solids.names[k]
+        first, second = solids.pair(k)
         what = f"distance: {first} would come to {max(near[k], 0.0):.3f} m of {second}"
         if near[k] <= 0.0 and here[k] < 0.25 * solids.margin_m[k]:
             return halt(what)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import coal
@@ -18,6 +19,8 @@ from robot.planning.solids import Parts
 Array = NDArray[np.float64]
 
 _TABLE_M = (4.0, 4.0, 0.5)
+_PLACES = 16
+_FAR_AWAY = pin.SE3(np.eye(3), np.array([0.0, 0.0, -1000.0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,27 +89,51 @@ class Solids:
         self._arm_pairs += [
             (i, self._held) for own in solids.values() for i in own if joints[i] < wrist - 1
         ]
+        self._make(_PLACES)
         self.surround(())
 
     def surround(self, boxes: Sequence[Box]) -> None:
-        """The table and these stand around the arm from now on; takes a few milliseconds."""
+        """The table and these stand around the arm from now on.
+
+        Takes microseconds a box: places for them are kept ready, and what is in none is far away.
+        Only where there are more of them than ever before, all is made anew, in milliseconds.
+        """
+        if len(boxes) > len(self._places):
+            self._make(_PLACES * -(-len(boxes) // _PLACES))
+        objects = self._geometry.geometryObjects
+        # Places are the last of all: what stands in the first few has the lower numbers.
+        end = self._places[0] + len(boxes)
+        self._used = [k for k, (_, second) in enumerate(self._pairs) if second < end]
+        for index, box in zip_longest(self._places, boxes):
+            solid = objects[index]
+            if box is None:
+                self._owners[index], solid.placement = "", _FAR_AWAY
+                continue
+            self._owners[index] = box.name
+            solid.placement = pin.SE3(box.rotation, np.array(box.center_m))
+            solid.geometry.halfSide = 0.5 * np.array(box.size_m)
+            solid.geometry.computeLocalAABB()
+        self._broad.update(True)
+
+    def _make(self, places_n: int) -> None:
+        """Everything, with places for so many boxes around the arm."""
         geometry, owners = self._arm.copy(), [*self._arm_owners]
         at = pin.SE3(np.eye(3), np.array([0.0, 0.0, -0.5 * _TABLE_M[2]]))
         around = [_add(geometry, owners, "table", 0, at, coal.Box(*_TABLE_M))]
-        for box in boxes:
-            at = pin.SE3(box.rotation, np.array(box.center_m))
-            around.append(_add(geometry, owners, box.name, 0, at, coal.Box(*box.size_m)))
+        self._places = [
+            _add(geometry, owners, "", 0, _FAR_AWAY, coal.Box(1e-3, 1e-3, 1e-3))
+            for _ in range(places_n)
+        ]
+        around += self._places
         # Pinocchio takes all pairs at once much faster than one by one, and puts them in order.
-        pairs = sorted((*self._arm_pairs, *((a, b) for a in self._movers for b in around)))
+        self._pairs = sorted((*self._arm_pairs, *((a, b) for a in self._movers for b in around)))
         wanted = np.zeros((len(owners), len(owners)), dtype=bool)
-        wanted[tuple(np.array(pairs).T)] = True
+        wanted[tuple(np.array(self._pairs).T)] = True
         geometry.setCollisionPairs(wanted, True)
         own, scene = self._margins.self_m, self._margins.scene_m
         #: (pairs,) m: nearer than this is too near.
-        self.margin_m: Array = np.array([own if b < around[0] else scene for _, b in pairs])
-        #: Who each pair is.
-        self.names = [(owners[a], owners[b]) for a, b in pairs]
-        self._geometry, self._near = geometry, geometry.createData()
+        self.margin_m: Array = np.array([own if b < around[0] else scene for _, b in self._pairs])
+        self._geometry, self._owners, self._near = geometry, owners, geometry.createData()
         self._kept = geometry.createData()  # the manager refers to it
         for request, margin in zip(self._kept.collisionRequests, self.margin_m, strict=True):
             request.security_margin = margin
@@ -114,6 +141,11 @@ class Solids:
         # time that mending a tree takes.
         self._broad = pin.BroadPhaseManager_NaiveCollisionManager(self._model, geometry, self._kept)
         self.hold(self._in_hand)
+
+    def pair(self, k: int) -> tuple[str, str]:
+        """Who the pair in place ``k`` of the distances is."""
+        first, second = self._pairs[k]
+        return self._owners[first], self._owners[second]
 
     def hold(self, box: HeldBox | None) -> None:
         """This is between the fingers from now on, None for nothing; takes microseconds."""
@@ -129,12 +161,13 @@ class Solids:
         return bool(pin.computeCollisions(self._model, self._data, self._broad, q, True))
 
     def distances(self, q: Array) -> Array:
-        """(pairs,) m at joints (n,) rad; below 0 where they overlap."""
+        """(pairs,) m at joints (n,) rad; below 0 where they overlap, endless where nothing is."""
         pin.updateGeometryPlacements(self._model, self._data, self._geometry, self._near, q)
-        pairs = range(len(self.names))
-        return np.array(
-            [pin.computeDistance(self._geometry, self._near, k).min_distance for k in pairs]
-        )
+        out = np.full(len(self._pairs), np.inf)
+        out[self._used] = [
+            pin.computeDistance(self._geometry, self._near, k).min_distance for k in self._used
+        ]
+        return out
 
 
 def _in_hand(tool: Any, box: HeldBox | None = None) -> tuple[Any, Any]:

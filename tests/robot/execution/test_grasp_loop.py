@@ -103,7 +103,7 @@ def test_a_bar_beside_the_grasp_is_aimed_at_and_followed_when_it_turns(loop):
     grid = HeightMap(origin, step, heights.astype(np.float32), np.ones(shape, bool), 0.0)
     candidate = grip(yaw=math.pi / 2 - 0.1)
     q = loop.limits.home_rad
-    loop.begin(candidate, thing(), q, 0.06, 0.0, grid)
+    loop.begin(candidate, thing(), q, 0.06, 0.0, loop.around(grid, candidate))
     aim = loop.target.aim
     pose = candidate.X_world_grasp
     across = np.array([1.0, 0.0, 0.0])
@@ -135,7 +135,8 @@ def test_the_hand_comes_slowly_to_where_its_fingers_might_touch(loop):
     grid = HeightMap(
         np.array([x[0], y[0]]), 0.005, top.astype(np.float32), np.ones((61, 61), bool), 0.0
     )
-    loop.begin(grip(), thing(), loop.limits.home_rad, 0.06, 0.0, grid)
+    around = loop.around(grid, grip())
+    loop.begin(grip(), thing(), loop.limits.home_rad, 0.06, 0.0, around)
     speeds = {}
     for above_m in (0.09, 0.05, 0.03, 0.0):
         over(loop, above_m)

@@ -11,6 +11,7 @@ from robot.errors import SensorError
 from robot.geometry import quat_from_axis_angle
 from robot.loop import images, messages, nouns
 from robot.loop.typestore import decode, definition, encode, typestore
+from robot.observation import PATCH_SHAPE, Around
 from robot.types import (
     CameraIntrinsics,
     GraspCandidate,
@@ -73,12 +74,31 @@ def test_a_grasp_and_its_object(seed, has_object):
     rng = np.random.default_rng(seed)
     sent = GraspCandidate(pose(rng, "grasp"), 0.04, 0.06, -1.25, 3, 0.75)
     obj = thing(rng) if has_object else None
-    got, back = nouns.candidate_of(again(nouns.grasp_goal(sent, obj)))
+    seen = rng.normal(size=PATCH_SHAPE).astype(np.float32)
+    around = Around(seen, rng.normal(size=4)) if has_object else None
+    goal = again(nouns.grasp_goal(sent, obj, around))
+    got, back = nouns.candidate_of(goal)
+    told = nouns.around_of(goal)
+    assert (told is None) == (around is None)
+    if told is not None:
+        np.testing.assert_array_equal(told.patch_m, around.patch_m)
+        np.testing.assert_array_equal(told.aim, around.aim)
     assert_same(sent.X_world_grasp, got.X_world_grasp)
     assert (got.width_m, got.opening_m, got.score, got.object_id, got.stamp_s) == (
         0.04, 0.06, -1.25, 3, 0.75,
     )  # fmt: skip
     assert (back is None) == (obj is None)
+
+
+@pytest.mark.parametrize("field", ["aim", "patch"])
+@pytest.mark.parametrize("values", [[1.0, 2.0], [np.nan] * 4])
+def test_surroundings_that_are_none_are_refused(field, values):
+    rng = np.random.default_rng(0)
+    sent = GraspCandidate(pose(rng, "grasp"), 0.04, 0.06, -1.25, 3, 0.75)
+    goal = nouns.grasp_goal(sent, None, Around(np.zeros(PATCH_SHAPE, np.float32), np.zeros(4)))
+    setattr(goal, field, np.array(values))
+    with pytest.raises(SensorError, match="grasp goal"):
+        nouns.around_of(goal)
 
 
 @given(seeds)

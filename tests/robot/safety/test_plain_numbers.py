@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from robot.kinematics import Kinematics
 from robot.limits import load_limits
+from robot.planning.mesh_shapes import arm_shapes
 from robot.planning.obstacles import Box
+from robot.planning.solids import hulls_of
 from robot.safety.config import SafetyConfig
 from robot.safety.distance import DistanceMonitor
 from robot.safety.envelope import Envelope
@@ -21,6 +23,7 @@ from robot.safety.joints import AccelerationMonitor, JerkMonitor, PositionMonito
 from robot.safety.readings import FiniteMonitor, SensorMonitor
 from robot.safety.sent import Sent
 from robot.safety.signals import Signals
+from robot.safety.solids import Margins, Solids
 from robot.safety.space import WorkspaceMonitor
 from robot.safety.thermal import TemperatureMonitor
 from robot.safety.tick import Tick
@@ -265,10 +268,11 @@ def test_a_new_scene_is_taken_in_where_it_is_told_and_not_at_a_tick(monkeypatch)
     sent.rest_at(HOME)
     tick = Tick(ARM, sent, JOINTS, CONFIG)
     monitor = DistanceMonitor(LIMITS, ARM, CONFIG, sent, tick, signals)
-    pairs = len(monitor._solids.names)
+    free_m = np.isfinite(monitor._solids.distances(HOME)).sum()
     signals.see((Box((0.5, 0.0, 0.1), (0.1, 0.1, 0.2), name="post"),))
-    assert len(monitor._solids.names) > pairs
-    assert any(second == "post" for _, second in monitor._solids.names)
+    named = [monitor._solids.pair(k) for k in monitor._solids._used]
+    assert np.isfinite(monitor._solids.distances(HOME)).sum() == len(named) > free_m
+    assert any(second == "post" for _, second in named)
     for solids in (monitor._solids, monitor._hulls):
         monkeypatch.setattr(solids, "surround", None)  # would fail
     tick.begin(state(), HOME[None])
@@ -276,4 +280,37 @@ def test_a_new_scene_is_taken_in_where_it_is_told_and_not_at_a_tick(monkeypatch)
     signals.on_scene.clear()
     signals.see(())
     late = DistanceMonitor(LIMITS, ARM, CONFIG, sent, tick, signals)
-    assert len(late._solids.names) == pairs
+    assert np.isfinite(late._solids.distances(HOME)).sum() == free_m
+
+
+def test_places_that_are_kept_ready_give_what_a_model_of_its_own_gives():
+    shapes = arm_shapes(LIMITS, ARM)
+    rng = np.random.default_rng(0)
+    joints = rng.uniform(JOINTS.lower_rad, JOINTS.upper_rad, (60, 7))
+
+    def made() -> Solids:
+        return Solids(
+            ARM.model, shapes, hulls_of(shapes), Margins(0.01, 0.02), LIMITS.tool_frame, 0.08
+        )
+
+    kept = made()
+    for count in (5, 12, 0, 40, 3):  # 40 are more than there are places for
+        boxes = [
+            Box(
+                tuple(rng.uniform((0.2, -0.5, 0.0), (0.7, 0.5, 0.6)).tolist()),
+                tuple(rng.uniform(0.02, 0.2, 3).tolist()),
+                float(rng.uniform(-3, 3)),
+                name=f"box {n}",
+            )
+            for n in range(count)
+        ]
+        kept.surround(boxes)
+        fresh = made()
+        fresh.surround(boxes)
+        for q in joints:
+            assert kept.near(q) == fresh.near(q)
+            mine, its = kept.distances(q), fresh.distances(q)
+            nearest, same = int(mine.argmin()), int(its.argmin())
+            assert mine[nearest] == pytest.approx(its[same], abs=1e-9)
+            assert kept.pair(nearest) == fresh.pair(same)
+        assert len({kept.pair(k)[1] for k in kept._used} & {b.name for b in boxes}) == count
