@@ -20,6 +20,7 @@ from robot.loop.cell import Cell
 from robot.loop.nouns import grasp_goal
 from robot.loop.topics import ARM, EPISODE, ESTOP, GRASP_ACTION, STOP, goal_topic, result_topic
 from robot.loop.typestore import message_class
+from robot.observation import PATCH_SHAPE, Around
 from robot.planning.collision import CollisionChecker
 from robot.planning.paths import PathPlanner
 from robot.safety.novelty import Novelty, fit
@@ -177,7 +178,10 @@ def test_a_policy_that_refuses_is_told_of_when_the_arm_stands(cell):
     results = cell.bus.subscribe([result_topic(GRASP_ACTION)])
     player = cell.player
 
-    def motion(*_):
+    asked = []
+
+    def motion(*goal):
+        asked.append(goal)
         q, speed = HOME.copy(), 0.0
         for _ in range(120):
             speed = min(speed + 2.0 * TICK_S, 0.5)
@@ -188,7 +192,8 @@ def test_a_policy_that_refuses_is_told_of_when_the_arm_stands(cell):
 
     cell.controller._acting.motion = motion
     pose = Pose("world", "grasp", np.array([0.5, 0, 0.1]), np.array([1.0, 0, 0, 0]))
-    goal = grasp_goal(GraspCandidate(pose, 0.04, 0.06, 1.0, 0, 0.0), None)
+    around = Around(np.full(PATCH_SHAPE, 0.02, np.float32), np.array([0.01, 0.0, -0.02, 0.3]))
+    goal = grasp_goal(GraspCandidate(pose, 0.04, 0.06, 1.0, 0, 0.0), None, around)
     request = message_class(f"{GRASP}_SendGoal_Request")
     cell.bus.publish(goal_topic(GRASP_ACTION), request(uuid_message(1), goal), 0.0)
     told_at: list[float] = []
@@ -205,6 +210,10 @@ def test_a_policy_that_refuses_is_told_of_when_the_arm_stands(cell):
     assert max(np.abs(np.diff(cell.arm.path, axis=0)).ravel()) / TICK_S > 0.4
     cell.arm.assert_braked()
     assert told_at == [0.0]
+    # What the look showed around the grasp came along.
+    ((*_, told),) = asked
+    np.testing.assert_array_equal(told.patch_m, around.patch_m)
+    np.testing.assert_array_equal(told.aim, around.aim)
 
 
 def test_a_controller_that_fails_brakes_and_closes_the_plant(cell):
