@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from robot.execution.grasp import TICKS, GraspLoop, Outcome
 from robot.execution.player import Motion, Player
 from robot.execution.states import PartStates, PickState
 from robot.interface import Policy, Watch
-from robot.observation import Around
+from robot.observation import OLD_S, Around
 from robot.safety.novelty import Novelty
 from robot.safety.signals import Signals
 from robot.types import GraspCandidate, Look, ObjectState
@@ -109,6 +109,8 @@ class Acting:
         unsure_n: while the hand descends, so many observations in a row unlike any before (10 are
             0.5 s) end the part, so that the object is looked at anew. The part that follows goes
             on at the speed that is left: looking for ever would pick nothing.
+        late_s: what was seen longer ago than this when it is told was not seen "just now"; in
+            training sights come after 0.1 to 0.3 s.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Acting:
         squeeze: bool = False,
         patience_ticks: int = 24,
         unsure_n: int = 10,
+        late_s: float = 0.3,
     ) -> None:
         self.player = player
         self.policy = policy
@@ -126,6 +129,7 @@ class Acting:
         self.squeeze = squeeze
         self.patience_ticks = patience_ticks
         self.unsure_n = unsure_n
+        self.late_s = late_s
         self.states = PartStates()
         self._strange_n, self._looked_again = 0, False
 
@@ -156,7 +160,7 @@ class Acting:
         while True:
             joints, now = player.state.joints, player.clock.now_s()
             if watch is not None and (seen := watch.read(now)) is not None:
-                loop.track(seen)
+                loop.track(self._aged(seen, now))
             observation = loop.observe(joints.position_rad, joints.velocity_rad_s, now)
             outcome = loop.outcome(now)
             trouble = self.states.update(loop, now)
@@ -203,6 +207,14 @@ class Acting:
         self._strange_n = 0
         if self.watch is not None and obj is not None:
             self.watch.begin(look, obj, now)
+
+    def _aged(self, seen: ObjectState, now_s: float) -> ObjectState:
+        """Where the object went counts however late that is known, but its age is then no news.
+
+        A policy that has learned to wait for a fresh sight would wait for ever.
+        """
+        late = now_s - seen.stamp_s > self.late_s
+        return replace(seen, stamp_s=seen.stamp_s - OLD_S) if late else seen
 
     def _unsure(self) -> bool:
         """Whether another look is worth more than going on; not once the fingers close."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,10 +15,12 @@ from envs.scene import DropConfig
 from envs.station import Station
 from policies.evaluation.protocols import EpisodeResult, clear_table, protocol, put_away
 from robot.errors import ConfigError, PlanningError, SafetyError, SensorError
+from robot.execution.acting import AtOnce
 from robot.execution.grasp import TICKS, GraspLoop
 from robot.geometry import grasp_rotation
 from robot.interface import Policy
 from robot.limits import load_limits
+from robot.observation import OLD_S, part
 from robot.planning.ranking import Refusal
 from robot.planning.reach import reachable
 from robot.safety.config import SafetyConfig, Zone
@@ -116,6 +120,42 @@ def test_what_was_put_down_is_kept_clear_of_until_the_next_table(station):
     assert lies in station.player.supervisor.signals.scene
     station.begin([], DropConfig(), 3)
     assert picker.around.put_down == ()
+
+
+class Sees:
+    """A watch that tells of the object where it stands, so much later."""
+
+    def __init__(self, late_s: float) -> None:
+        self.late_s, self.obj = late_s, None
+
+    def begin(self, look, obj, now_s):
+        self.obj = obj
+
+    def read(self, now_s):
+        return replace(self.obj, stamp_s=now_s - self.late_s)
+
+
+@pytest.mark.parametrize(("late_s", "age_s"), [(0.2, 0.2), (0.5, OLD_S)])
+def test_a_sight_that_comes_too_late_is_no_fresh_one(station, late_s, age_s):
+    """A policy that waits for a fresh one would wait for ever."""
+    station.begin([BOX], DropConfig(), 3)
+    acting, seen = station.acting, []
+
+    class Records:
+        def reset(self):
+            pass
+
+        def act(self, observation):
+            seen.append(float(observation[part("object_age")][0]))
+            return np.array([0.0, 0.0, -1.0, 0.0, 1.0], np.float32)
+
+    before = acting.policy, acting.watch
+    acting.policy, acting.watch = AtOnce(Records()), Sees(late_s)
+    try:
+        station.picker.grasp(station.picker.look())
+    finally:
+        acting.policy, acting.watch = before
+    np.testing.assert_allclose(seen[1:5], age_s, atol=1e-6)
 
 
 class PressesOn:
