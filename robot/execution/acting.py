@@ -135,8 +135,7 @@ class Acting:
 
     def act(self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None) -> Acted:
         """The whole part, at the player's pace."""
-        heights = None if look is None else look.height_map
-        around = None if heights is None else self.player.loop.around(heights, candidate)
+        around = self.player.loop.around(None if look is None else look.height_map, candidate)
         return self.player.run(self.motion(candidate, obj, look, around))
 
     def motion(

@@ -15,13 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.load import bounded
-from robot.execution.action import (
-    DEFAULT_SCALE,
-    POLICY_TICKS,
-    TICK_S,
-    ActionScale,
-    to_twist,
-)
+from robot.execution.action import DEFAULT_SCALE, POLICY_TICKS, TICK_S, ActionScale, to_twist
 from robot.execution.gripper import GripperConfig, GripperController
 from robot.execution.servo import CartesianServo, ServoConfig
 from robot.execution.touch import Touch, TouchConfig
@@ -143,8 +137,10 @@ class GraspLoop:
         out = pose.position_m - pose.rotation[:, 2] * self.config.pregrasp_m
         return Pose("world", self.limits.tool_frame, out, pose.quat_xyzw)
 
-    def around(self, heights: HeightMap, candidate: GraspCandidate) -> Around:
-        """What a look's heights show around a candidate; takes longer than a tick."""
+    def around(self, heights: HeightMap | None, candidate: GraspCandidate) -> Around | None:
+        """What a look's heights, if any, show around a candidate; takes longer than a tick."""
+        if heights is None:
+            return None
         better = self._planner.near(heights, candidate)
         aim = np.zeros(4) if better is None else offset(candidate.X_world_grasp, better)
         return Around(patch(heights, candidate), aim)

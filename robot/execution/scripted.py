@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.execution.action import DEFAULT_SCALE, ActionScale
+from robot.execution.touch import TouchConfig
 from robot.observation import part
 
 CLOSE_STEPS = 20
 """Policy steps (at 20 Hz) for the fingers to close over their whole travel, and to press."""
-DESCENT_M_S = 0.03
+DESCENT_M_S = TouchConfig().speed_m_s
 """As fast as a hand may go down where it might touch something: by the clock, it cannot adapt."""
 LIFT_M_S = 0.20
 

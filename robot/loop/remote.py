@@ -296,8 +296,7 @@ class RemoteArm:
     def act(self, candidate: GraspCandidate, obj: ObjectState | None, look: Look | None) -> Acted:
         """The policy's part, in the controller's process."""
         self.on_phase("grasp")
-        heights = None if look is None else look.height_map
-        around = None if heights is None else self.loop.around(heights, candidate)
+        around = self.loop.around(None if look is None else look.height_map, candidate)
         goal = grasp_goal(candidate, obj, around)
         _, result = self._grasp.call(goal, self.now_s(), self.wait)
         self._stopped(result.error)
