@@ -102,8 +102,12 @@ class GripConfig:
     """What the fingers may feel.
 
     Attributes:
-        slip_scale: speed that is left while what is held slips, for ``slip_s``.
+        slip_scale: speed that is left while what is held slips, and for ``slip_s`` after.
         slip_s: see ``slip_scale``.
+        slip_speed_m_s: fingers that come closer more slowly than this, over ``slip_window_s``, have
+            an object between them that settles. In nominal picks settling keeps below 9 mm/s;
+            what was lost in the air closed by 12 mm/s and more.
+        slip_window_s: see ``slip_speed_m_s``.
         held_s: contact that lasted so long was a hold, and losing it unasked is a loss.
         lost_scale: speed that is left after a loss, until the hand is told to open.
         overload_n: fingers that are told to open and are held by at least this,
@@ -112,6 +116,8 @@ class GripConfig:
 
     slip_scale: float = bounded(0.5, 0.0, 1.0)
     slip_s: float = bounded(0.2, 0.0, 5.0)
+    slip_speed_m_s: float = bounded(0.01, 0.0, 1.0)
+    slip_window_s: float = bounded(0.1, 0.0, 1.0)
     held_s: float = bounded(0.25, 0.0, 5.0)
     lost_scale: float = bounded(0.3, 0.0, 1.0)
     overload_n: float = bounded(25.0, 1.0, 200.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,16 +22,20 @@ class SlipMonitor:
     """What is held does not slip away; who lost it goes slowly until the hand opens."""
 
     name = "slip"
-    source = "Steadyhand: 2 mm of the fingers' way, as robot.execution.gripper has it"
+    source = "Steadyhand: 2 mm of the fingers' way, as robot.execution.gripper has it, at 10 mm/s"
 
     def __init__(self, config: SafetyConfig, signals: Signals) -> None:
         self._c, self._signals = config.grip, signals
         self._held_ticks = round(config.grip.held_s / config.tick_s)
+        window = max(1, round(config.grip.slip_window_s / config.tick_s))
+        self._openings_m: deque[float] = deque(maxlen=window + 1)
+        self._slipped_m = config.grip.slip_speed_m_s * window * config.tick_s
         self.forget()
 
     def forget(self) -> None:
         """Nothing is held."""
-        self._held, self._lost, self._slipped = 0, False, False
+        self._held, self._lost = 0, False
+        self._openings_m.clear()
         self._until_s = -np.inf
 
     def check(self, state: RobotState, position_rad: Array, now_s: float) -> SafetyVerdict:
@@ -43,12 +49,14 @@ class SlipMonitor:
             return OK
         if grip.contact:
             self._held, self._lost = self._held + 1, False
-            if grip.slip and not self._slipped and self._held > self._held_ticks:
+            self._openings_m.append(grip.opening_m)
+            slipped_m = self._openings_m[0] - grip.opening_m
+            if grip.slip and slipped_m >= self._slipped_m and self._held > self._held_ticks:
                 self._until_s = now_s + self._c.slip_s
-            self._slipped = grip.slip
         else:
             self._lost = self._lost or self._held >= self._held_ticks
-            self._held, self._slipped = 0, False
+            self._held = 0
+            self._openings_m.clear()
         if self._lost:
             return slow(self._c.lost_scale, "grip: what was held is lost")
         if now_s < self._until_s:

@@ -178,13 +178,25 @@ def test_slip_and_loss():
     signals = Signals(gripper_command=GripperCommand(0.0, 40.0))
     monitor = SlipMonitor(CONFIG, signals)
 
-    def check(now_s: float, contact: bool, slip: bool = False) -> VerdictLevel:
-        signals.gripper = GripperState(0.03, 20.0 if contact else 0.0, contact, slip)
+    def check(
+        now_s: float, contact: bool, slip: bool = False, opening_m: float = 0.03
+    ) -> VerdictLevel:
+        signals.gripper = GripperState(opening_m, 20.0 if contact else 0.0, contact, slip)
         return monitor.check(state(), HOME[None], now_s).level
 
     assert {check(k * DT, True) for k in range(80)} == {OK}
-    assert check(80 * DT, True, slip=True) is SCALE
-    assert check(80 * DT + CONFIG.grip.slip_s + 0.01, True, slip=True) is OK
+    # What settles between the fingers is no slip, however far; what goes faster is, while it does.
+    settling = [0.03 - 0.009 * k * DT for k in range(100)]
+    assert {check((80 + k) * DT, True, True, settling[k]) for k in range(100)} == {OK}
+    sliding = [settling[-1] - 0.012 * k * DT for k in range(1, 60)]
+    levels = [check((180 + k) * DT, True, True, opening) for k, opening in enumerate(sliding)]
+    assert levels[0] is OK and levels[-1] is SCALE
+    assert levels.index(SCALE) <= CONFIG.grip.slip_window_s / DT
+    stopped_s = 239 * DT
+    assert check(stopped_s + 2 * DT, True, True, sliding[-1]) is SCALE
+    for k in range(60):
+        last = check(stopped_s + (3 + k) * DT, True, True, sliding[-1])
+    assert last is OK
     assert check(1.0, False) is SCALE
     assert check(2.0, False) is SCALE
     signals.gripper_command = GripperCommand(0.08, 40.0)
