@@ -97,13 +97,12 @@ def compress(
 
 def _recipes(names: list[str] | None) -> dict[str, Any]:
     from configs.load import find
-    from policies.compression.recipe import load_recipe
+    from policies.compression.recipe import named
 
     if not names:
         shipped = Path(find("compress", "ptq")).parent
         names = sorted(str(f) for f in shipped.glob("*.yaml"))
-    files = [Path(n) if n.endswith((".yaml", ".yml")) else find("compress", n) for n in names]
-    return {file.stem: load_recipe(file) for file in files}
+    return dict(named(name) for name in names)
 
 
 def _scorer(run: Path, out: Path, settings: list[str] | None) -> dict[str, Any]:

@@ -6,8 +6,10 @@ import json as json_module
 import shlex
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -15,6 +17,10 @@ from perception.coco import write_bytes
 from perception.detector import OnnxDetector
 from robot.errors import ConfigError, SteadyhandError
 from steadyhand.console import CORES, ERR, Json, Seed, Store, Workers, emit
+
+if TYPE_CHECKING:
+    from policies.compression.quantize import QuantizeConfig
+    from steadyhand.packing import Parts
 
 
 def export(
@@ -37,6 +43,12 @@ def export(
             "--keep-fp32", help="Leave the fp32 detector beside the bundle, to compare with."
         ),
     ] = False,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe", help="Make the policy smaller first: a file or name as in compress."
+        ),
+    ] = "",
     note: Annotated[str, typer.Option("--note", help="A remark for the card.")] = "",
     episodes: Annotated[int, typer.Option(min=2, help="Paired episodes of the proof.")] = 200,
     seed: Seed = 1000,
@@ -67,10 +79,10 @@ def export(
 
     env = env_of(run)
     if env is not None:
-        if detector is not None or scorer is not None or keep_fp32:
+        if detector is not None or scorer is not None or keep_fp32 or recipe:
             raise ConfigError(
-                f"export: {run} is a policy for {env.id}; --detector, --scorer and --keep-fp32 "
-                "go with the grasp task"
+                f"export: {run} is a policy for {env.id}; --detector, --scorer, --keep-fp32 and "
+                "--recipe go with the grasp task (compress --recipe makes a bundle of any policy)"
             )
         own_bundle = pack_env(
             run, env, stage, out, _origin(run, note), episodes, seed, say, workers
@@ -101,7 +113,10 @@ def export(
         _origin(run, note),
         scorer or (own if own.is_file() else None),
     )
-    bundle = pack(parts, out, QuantizeConfig(), episodes, seed, say, workers, run / "proof")
+    quantize = QuantizeConfig()
+    if recipe:
+        parts, quantize = _smaller(parts, weights, recipe, say)
+    bundle = pack(parts, out, quantize, episodes, seed, say, workers, run / "proof")
     result: dict[str, Any] = {"bundle": str(out), "bytes": bundle.size}
     with Tracking(run, tracking) as record:
         record.bundle(out)
@@ -111,6 +126,37 @@ def export(
         result["detector_fp32"] = str(kept)
     result["wall_s"] = round(time.monotonic() - began, 1)
     emit(result, json, "exported")
+
+
+def _smaller(
+    parts: Parts, weights: Path, name: str, say: Callable[[str], None]
+) -> tuple[Parts, QuantizeConfig]:
+    """The parts with the policy that a recipe makes, and how it becomes int8."""
+    from configs.load import as_dict
+    from policies.compression.recipe import named
+    from policies.compression.variant import compress
+    from policies.learning.network import PolicyNetwork
+
+    key, wanted = named(name)
+    if not wanted.quantizes:
+        raise ConfigError(
+            f"--recipe {name}: leaves the policy fp32, and a bundle acts in int8; its last step "
+            "must be ptq or qat"
+        )
+    made = compress(PolicyNetwork.load(weights), parts.demos, wanted, say)
+    taken = {"name": key, "about": wanted.about, "steps": as_dict(wanted)["steps"]}
+    return (
+        replace(
+            parts,
+            policy=made.network,
+            clone=None,
+            demos=made.demos,
+            origin={**parts.origin, "recipe": taken},
+            trained=parts.policy,
+            ranges=made.ranges,
+        ),
+        made.quantize,
+    )
 
 
 def fp32_beside(bundle: Path) -> Path:

@@ -4,8 +4,9 @@ every check holds."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -63,6 +64,8 @@ class Parts:
         frame: one look, for the detector's reference.
         origin: what made them: command, config, seed, data.
         scorer: the grasp scorer's file, with its figures beside it; None to leave it out.
+        trained: what a recipe made the policy from, to be compared with; None where none did.
+        ranges: of the policy's int8 layers, where training with rounding fixed them.
     """
 
     policy: Network
@@ -72,6 +75,8 @@ class Parts:
     frame: RgbdFrame | None
     origin: Mapping[str, Any]
     scorer: Path | None = None
+    trained: Network | None = None
+    ranges: Sequence[tuple[float, float] | None] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,12 @@ class PolicyModels:
 
 
 def policy_models(
-    policy: Network, demos: Demonstrations, quantize: QuantizeConfig, seed: int, say: Say
+    policy: Network,
+    demos: Demonstrations,
+    quantize: QuantizeConfig,
+    seed: int,
+    say: Say,
+    ranges: Sequence[tuple[float, float] | None] = (),
 ) -> PolicyModels:
     """Export a policy, prove that it equals torch, and quantize it.
 
@@ -104,6 +114,7 @@ def policy_models(
         quantize: how it becomes int8.
         seed: of the random observations and the choice of the reference.
         say: progress.
+        ranges: see :func:`quantize_policy`.
     """
     rng = np.random.default_rng(seed)
     policy, demos = narrowed(policy, demos)
@@ -111,7 +122,7 @@ def policy_models(
     fp32 = export_onnx(policy, policy_metadata(demos.spec, digest(policy.config)))
     parity = check_parity(policy, fp32, observations[:4000], rng)
     say(f"export: fp32 equals torch within {max(parity.recorded, parity.random):.2g}")
-    int8, error = quantize_policy(fp32, observations, quantize)
+    int8, error = quantize_policy(fp32, observations, quantize, ranges)
     say(f"export: int8 action error {error.mean:.4f} on average, {error.max:.3f} at most")
     chosen = observations[rng.choice(len(observations), min(256, len(observations)), replace=False)]
     random = random_observations(policy, rng, RANDOM_REFERENCES, chosen.shape[1:-1])
@@ -146,12 +157,13 @@ def pack(
         say: progress.
         workers: processes.
         episodes_folder: keeps finished episodes of the proof, so that it resumes.
-        max_int8_loss: refuse when int8 succeeds in this much less than fp32 (point estimate).
+        max_int8_loss: refuse when int8 succeeds in this much less than fp32, or than what a recipe
+            made it from (point estimate).
 
     Raises:
         SteadyhandError: a check does not hold; the message names it.
     """
-    made = policy_models(parts.policy, parts.demos, quantize, seed, say)
+    made = policy_models(parts.policy, parts.demos, quantize, seed, say, parts.ranges)
     models = {**made.models, "detector": parts.detector.read_bytes()}
     inputs = made.inputs
     if parts.frame is not None:
@@ -199,19 +211,20 @@ def pack(
         "int8_loss": max_int8_loss,
         "int8_loss_low": loss_bound(episodes),
     }
-    for physics in PHYSICS:
-        difference = card["proof"][physics]["int8_minus_fp32"]
+    others = ["fp32"] if parts.trained is None else ["fp32", "trained"]
+    for physics, other in product(PHYSICS, others):
+        difference = card["proof"][physics][f"int8_minus_{other}"]
         loss, low = -difference["difference"], difference["ci95"][0]
         if loss > max_int8_loss:
             raise SteadyhandError(
-                f"export: int8 succeeds in {loss:.1%} fewer episodes than fp32 under {physics} "
+                f"export: int8 succeeds in {loss:.1%} fewer episodes than {other} under {physics} "
                 f"physics; at most {max_int8_loss:.1%} is allowed (try other int8 settings)"
             )
         if low < -loss_bound(episodes):
             raise SteadyhandError(
-                f"export: int8 may succeed in {-low:.1%} fewer episodes than fp32 under {physics} "
-                f"physics (lower end of the paired interval over {episodes} episodes); at most "
-                f"{loss_bound(episodes):.1%} is allowed"
+                f"export: int8 may succeed in {-low:.1%} fewer episodes than {other} under "
+                f"{physics} physics (lower end of the paired interval over {episodes} episodes); "
+                f"at most {loss_bound(episodes):.1%} is allowed"
             )
     bundle = write(out)
     hold(out)
@@ -272,6 +285,11 @@ def proof(
         parts.clone.save(scratch / "clone.pt")
         subjects["clone"] = Subject("policy", scratch / "clone.pt")
     pairs = [("int8", "fp32"), ("int8", "scripted"), ("fp32", "scripted")]
+    if parts.trained is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+        parts.trained.save(scratch / "trained.pt")
+        subjects["trained"] = Subject("policy", scratch / "trained.pt")
+        pairs.append(("int8", "trained"))
     if parts.clone is not None:
         pairs += [("fp32", "clone"), ("clone", "scripted")]
     out: dict[str, Any] = {

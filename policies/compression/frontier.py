@@ -16,6 +16,7 @@ class Point:
     Attributes:
         name: of its recipe; ``fp32`` is the policy as it was trained.
         about: in one line.
+        acts: "int8" or "fp32".
         success: share of the episodes.
         ci95: of that share.
         loss_ci95: interval of the paired difference to fp32; (0, 0) for fp32 itself.
@@ -31,6 +32,7 @@ class Point:
 
     name: str
     about: str
+    acts: str
     success: float
     ci95: tuple[float, float]
     difference: float
@@ -78,8 +80,8 @@ class Final:
 
 
 RULE = (
-    "of the variants in the order of the product of size and median latency, each over fp32's, the "
-    "first whose success on fresh pairs lies at most {loss:.1%} below fp32's by the lower end of "
+    "of the {which}variants in the order of the product of size and median latency, each over "
+    "fp32's, the first whose success on fresh pairs lies at most {loss:.1%} below fp32's by the lower end of "
     "the paired 95 % interval"
 )
 
@@ -96,7 +98,10 @@ def front(points: Sequence[Point]) -> list[str]:
 
 
 def choice(
-    points: Sequence[Point], max_loss: float, decide: Callable[[str], Final]
+    points: Sequence[Point],
+    max_loss: float,
+    decide: Callable[[str], Final],
+    quantized: bool = False,
 ) -> tuple[str, list[Final]]:
     """The variant to ship by ``RULE``, and what was measured for it.
 
@@ -104,6 +109,7 @@ def choice(
         points: what the sweep found; those that surely lose more are not tried.
         max_loss: share of the episodes.
         decide: measures one on fresh pairs.
+        quantized: only what acts in int8 is tried.
 
     Returns:
         Its name, fp32 where no smaller one keeps the bound, and all that were tried.
@@ -113,7 +119,7 @@ def choice(
     for point in sorted(points, key=lambda p: p.bytes * p.p50_us):
         if point is base:
             break
-        if point.loss_ci95[1] < -max_loss:
+        if point.loss_ci95[1] < -max_loss or (quantized and point.acts != "int8"):
             continue
         finals.append(decide(point.name))
         if finals[-1].low >= -max_loss:
@@ -121,27 +127,24 @@ def choice(
     return base.name, finals
 
 
-def markdown(
-    points: Sequence[Point], chosen: str, max_loss: float, finals: Sequence[Final] = ()
-) -> str:
+def markdown(points: Sequence[Point], chosen: str, rule: str, finals: Sequence[Final] = ()) -> str:
     """The table for people, and what the choice was made by."""
     on_front = set(front(points))
     lines = [
-        "| variant | success | difference to fp32, points | kB | p50 µs | p99 µs | memory MB "
-        "| action error | front |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| variant | acts in | success | difference to fp32, points | kB | p50 µs | p99 µs "
+        "| memory MB | action error | front |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for p in sorted(points, key=lambda p: p.bytes):
         low, high = (100 * x for x in p.loss_ci95)
         difference = f"{100 * p.difference:+.1f} ({low:+.1f} to {high:+.1f})"
         mark = " **chosen**" if p.name == chosen else ""
         lines.append(
-            f"| {p.name}{mark} | {100 * p.success:.1f} % ({100 * p.ci95[0]:.1f} to "
+            f"| {p.name}{mark} | {p.acts} | {100 * p.success:.1f} % ({100 * p.ci95[0]:.1f} to "
             f"{100 * p.ci95[1]:.1f}) | {difference} | {p.bytes / 1e3:.1f} | {p.p50_us:.1f} | "
             f"{p.p99_us:.1f} | {p.memory_mb:.1f} | {p.action_error:.4f} | "
             f"{'yes' if p.name in on_front else ''} |"
         )
-    rule = RULE.format(loss=max_loss)
     lines += ["", f"{points[0].episodes} paired episodes each. Chosen: **{chosen}**: {rule}."]
     lines += ["", *(f"- {final}" for final in finals)] if finals else []
     return "\n".join(lines) + "\n"

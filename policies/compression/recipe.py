@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from configs.load import bounded, digest, load
+from configs.load import bounded, digest, find, load
 from policies.compression.quantize import QuantizeConfig
 from robot.errors import ConfigError
 
@@ -180,3 +180,9 @@ class Recipe:
 def load_recipe(file: Path) -> Recipe:
     """Read and check one."""
     return load(Recipe, file)
+
+
+def named(name: str) -> tuple[str, Recipe]:
+    """A recipe by the name of one in ``configs/compress``, or by a YAML file; its name beside."""
+    file = Path(name) if name.endswith((".yaml", ".yml")) else find("compress", name)
+    return file.stem, load_recipe(file)

@@ -46,6 +46,8 @@ class SweepConfig:
         workers: processes.
         calls: actions for the latency, of each variant.
         max_loss: bound of the rule, see ``RULE``.
+        quantized: only what acts in int8 may be chosen, as bundles do unless they are told
+            otherwise; the others are measured all the same.
     """
 
     episodes: int = bounded(200, 2, 1_000_000)
@@ -56,6 +58,7 @@ class SweepConfig:
     workers: int = bounded(2, 0, 256)
     calls: int = bounded(3000, 100, 10_000_000)
     max_loss: float = bounded(0.02, 0.0, 1.0)
+    quantized: bool = True
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ def sweep(
             Point(
                 m.name,
                 m.recipe.about,
+                m.acts,
                 float(np.mean(won)),
                 wilson_interval(int(np.sum(won)), len(won)),
                 difference.difference,
@@ -137,19 +141,20 @@ def sweep(
         ends = found.difference, found.low, found.high
         return Final(name, rates, *ends, config.final_episodes)
 
-    chosen, finals = choice(points, config.max_loss, decide)
+    rule = RULE.format(which="int8 " if config.quantized else "", loss=config.max_loss)
+    chosen, finals = choice(points, config.max_loss, decide, config.quantized)
     result = {
         "points": [p.as_dict() for p in points],
         "front": front(points),
         "chosen": chosen,
         "finals": [asdict(final) for final in finals],
-        "rule": RULE.format(loss=config.max_loss),
+        "rule": rule,
         "bundle": str(by_name[chosen].folder),
         "refused": refused,
         "config": as_dict(config),
     }
     replace_json(out / "frontier.json", result)
-    replace_file(out / "frontier.md", markdown(points, chosen, config.max_loss, finals).encode())
+    replace_file(out / "frontier.md", markdown(points, chosen, rule, finals).encode())
     replace_file(out / "frontier.svg", plot(points, chosen).encode())
     return result
 

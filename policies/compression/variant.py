@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ class Variant:
         models: ONNX bytes by role; ``acts`` says which one acts.
         acts: "int8" or "fp32".
         figures: of each step, and of the exports.
+        quantize: how it became int8,
+        ranges: and what training fixed of it.
     """
 
     network: PolicyNetwork
@@ -60,6 +62,8 @@ class Variant:
     models: Mapping[str, bytes]
     acts: str
     figures: Mapping[str, Any]
+    quantize: QuantizeConfig
+    ranges: Sequence[tuple[float, float] | None]
 
     @property
     def acting(self) -> bytes:
@@ -108,7 +112,8 @@ def compress(
         "int8": {"config": as_dict(work.quantize), "action_error": as_dict(loss)},
     }
     acts = "int8" if recipe.quantizes else "fp32"
-    return Variant(work.network, own, {"policy": int8, "policy_fp32": fp32}, acts, figures)
+    models = {"policy": int8, "policy_fp32": fp32}
+    return Variant(work.network, own, models, acts, figures, work.quantize, work.ranges)
 
 
 def _follow(work: _Work, step: Step, every: Demonstrations) -> None:

@@ -19,7 +19,7 @@ from perception.training.rounding import Rounding, affine
 from policies.bundle.format import Bundle
 from policies.bundle.verify import verify_bundle
 from policies.compression.fit import error, fit, twin
-from policies.compression.frontier import Final, Point, choice, front, markdown, plot
+from policies.compression.frontier import RULE, Final, Point, choice, front, markdown, plot
 from policies.compression.low_rank import factored
 from policies.compression.prune import importance, prune, sparsity
 from policies.compression.quantize import QuantizeConfig
@@ -316,7 +316,10 @@ def point(
     name: str, success: float, size: int, p50: float, low: float = 0.0, high: float = 0.0
 ) -> Point:
     ci = (success - 0.02, min(1.0, success + 0.02))
-    return Point(name, "a <b>", success, ci, 0.0, (low, high), 200, size, p50, 2 * p50, 1.0, 9, 0.0)
+    acts = "fp32" if name in ("fp32", "student") else "int8"
+    return Point(
+        name, "a <b>", acts, success, ci, 0.0, (low, high), 200, size, p50, 2 * p50, 1.0, 9, 0.0
+    )
 
 
 def test_the_choice_follows_its_rule() -> None:
@@ -339,9 +342,13 @@ def test_the_choice_follows_its_rule() -> None:
     ):
         name, finals = choice(points, max_loss, decide)
         assert name == chosen and [final.name for final in finals] == tried
+    name, finals = choice(points, 0.05, decide, quantized=True)
+    assert name == "int8" and [final.name for final in finals] == ["int8"]
     assert set(front(points)) == {"int8", "student", "slow"}
-    text = markdown(points, "int8", 0.02, [decide("student"), decide("int8")])
-    assert "| int8 **chosen** | 97.0 %" in text and "at most 2.0% below" in text
+    rule = RULE.format(which="int8 ", loss=0.02)
+    text = markdown(points, "int8", rule, [decide("student"), decide("int8")])
+    assert "| int8 **chosen** | int8 | 97.0 %" in text and "of the int8 variants" in text
+    assert "at most 2.0% below" in text
     assert "- int8: 96.0 %, fp32 97.0 %; -1.0 points (-1.5 to +1.0) on 1000 fresh pairs" in text
     picture = plot(points, "int8")
     names = {p.name for p in points}

@@ -13,6 +13,7 @@ import pytest
 from configs.load import digest, find, load
 from perception.scorer import OnnxGraspScorer
 from policies.bundle.contents import record_reference
+from policies.bundle.format import Bundle
 from policies.bundle.verify import verify_bundle
 from robot.errors import ConfigError, SteadyhandError
 from robot.observation import SIZE
@@ -158,6 +159,31 @@ def test_train_all_goes_from_nothing_to_a_bundle_that_verifies(tmp_path):
     proof = json.loads((run / "bundle" / "proofs.json").read_text())
     assert proof["nominal"]["int8"]["episodes"] == 2
     assert proof["ships"] in ("ppo", "clone")
+
+    recipe = tmp_path / "student.yaml"
+    recipe.write_text(
+        "about: a small one\nsteps:\n  - distill: {hidden: [16], fit: {epochs: 1}}\n"
+        "  - ptq: {float_layers: [], max_mean_error: 1.0}\n"
+    )
+    export = [sys.executable, "-m", "steadyhand.cli", "export", str(run), "--stage", "bc"]
+    export += ["--out", str(tmp_path / "small"), "--episodes", "2", "--workers", "0"]
+    done = subprocess.run(
+        [*export, "--recipe", str(recipe)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    # So little learning may lose an episode of two; then nothing is written, and it says so.
+    if done.returncode == 0:
+        card = json.loads((tmp_path / "small" / "card.json").read_text())
+        assert card["origin"]["recipe"]["name"] == "student"
+        assert card["proof"]["hard"]["int8_minus_trained"]["episodes"] == 2
+        sizes = [len(Bundle.load(p).model("policy")) for p in (tmp_path / "small", run / "bundle")]
+        assert sizes[0] < sizes[1]
+    else:
+        assert "fewer episodes than" in done.stderr and not (tmp_path / "small").exists()
+    recipe.write_text("steps:\n  - distill: {hidden: [16], fit: {epochs: 1}}\n")
+    done = subprocess.run(
+        [*export, "--recipe", str(recipe)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 2 and "its last step must be ptq or qat" in done.stderr
 
 
 def test_the_scorer_stage_tries_learns_exports_and_resumes(tmp_path):
