@@ -81,8 +81,8 @@ class Final:
 
 RULE = (
     "of the {which}variants in the order of the product of size and median latency, each over "
-    "fp32's, the first whose success on fresh pairs lies at most {loss:.1%} below fp32's by the lower end of "
-    "the paired 95 % interval"
+    "fp32's, the first whose success on fresh pairs lies at most {loss:.1%} below fp32's by the "
+    "lower end of the paired 95 % interval"
 )
 
 
