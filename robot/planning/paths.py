@@ -14,7 +14,7 @@ from robot.errors import PlanningError
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
 from robot.planning.collision import CollisionChecker
-from robot.planning.line import cartesian_line
+from robot.planning.line import cartesian_line, way_out
 from robot.planning.posture import unhindered
 from robot.planning.search import (
     ATTEMPTS,
@@ -249,9 +249,11 @@ class PathPlanner:
         joints = self.limits.joints
         low, high = np.minimum(joints.lower_rad, q_from), np.maximum(joints.upper_rad, q_from)
         rough = _ROUGHER * resolution_rad
-        path = connect(q_from, q_to, free, low, high, rough, time_s, seed, rounds)
+        out, back = (way_out(self.kinematics, q, free, rough) for q in (q_from, q_to))
+        path = connect(out[-1], back[-1], free, low, high, rough, time_s, seed, rounds)
         if path is None:
             return None
+        path = [*out[:-1], *path, *back[-2::-1]]
         rng = np.random.default_rng(seed)
         return shortcut(path, free, resolution_rad, self.config.shortcut_tries, rng)
 
