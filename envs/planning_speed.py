@@ -88,6 +88,7 @@ def measure_planning(
     seed: int = 0,
     longest_s: float = 5.0,
     progress: Callable[[int], None] | None = None,
+    alone: bool = False,
 ) -> dict[str, Any]:
     """Plan every scene with each planner, drive what this one found, and sum it up.
 
@@ -102,6 +103,7 @@ def measure_planning(
         seed: of scenes and planners.
         longest_s: for the peer, and for the search for the best.
         progress: called with the number of scenes done.
+        alone: without the other planner, and without the search for the best motion.
 
     Returns:
         The JSON fields of ``bench planning``.
@@ -111,15 +113,18 @@ def measure_planning(
     judge = Judge(limits, checker.shapes)
     missing: dict[str, str] = {}
     peer: PybulletPlanning | None = None
-    if importlib.util.find_spec("pybullet_planning"):
+    if not alone and importlib.util.find_spec("pybullet_planning"):
         peer = PybulletPlanning(judge)
-    else:
+    elif not alone:
         missing["pybullet_planning"] = "not installed: pip install 'steadyhand[bench]'"
     rows: list[dict[str, Any]] = []
     try:
         questions = planning_scenes(kinematics, checker, scenes, seed)
         for number, scene in enumerate(questions):
-            rows.append(_row(scene, limits, kinematics, judge, peer, seed + number, longest_s))
+            row = _row(scene, limits, kinematics, judge, peer, seed + number, longest_s)
+            if not alone:
+                _seek_best(row, scene, limits, kinematics, seed + number, longest_s)
+            rows.append(row)
             if progress is not None:
                 progress(number + 1)
     finally:
@@ -162,6 +167,19 @@ def _row(
         if path is not None:
             row["lengths"].append(_length(np.array([scene.start_rad, *path])))
     row["best_solved"] = row["solved"] or row["peer_solved"]
+    return row
+
+
+def _seek_best(
+    row: dict[str, Any],
+    scene: PlanningScene,
+    limits: RobotLimits,
+    kinematics: Kinematics,
+    seed: int,
+    longest_s: float,
+) -> None:
+    """Adds the lengths of what further seeds find in so long."""
+    checker = CollisionChecker(limits, kinematics)
     ends = time.perf_counter() + longest_s
     patient = PathConfig(planning_time_s=longest_s, shortcut_tries=1000)
     more = 0
@@ -177,7 +195,6 @@ def _row(
             straight = float(np.linalg.norm(scene.goal_rad - scene.start_rad))
             if row["lengths"][-1] < 1.0001 * straight:
                 break
-    return row
 
 
 def _timed(plan: Callable[[int], Found | None], longest_s: float) -> tuple[Found | None, float]:
@@ -212,7 +229,9 @@ def _summed(rows: list[dict[str, Any]], with_peer: bool) -> dict[str, Any]:
     verdicts = [row["verdict"] for row in rows if row["solved"]]
     any_solved = sum(row["best_solved"] for row in rows)
     ratios = [
-        row["length"] / min([row["length"], *row["lengths"]]) for row in rows if row["solved"]
+        row["length"] / min([row["length"], *row["lengths"]])
+        for row in rows
+        if row["solved"] and row["lengths"]
     ]
     peer_ms = [row["peer_ms"] for row in rows if "peer_ms" in row]
     return {

@@ -15,6 +15,9 @@ def planning(
     longest_s: Annotated[
         float, typer.Option(min=0.1, help="Time for the other planner, and for the best motion.")
     ] = 5.0,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Neither of these; to drive many motions.")
+    ] = False,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -30,6 +33,7 @@ def planning(
             seed,
             longest_s,
             lambda n: bar.update(bar.task_ids[0], completed=n),
+            alone,
         )
     result |= {"robot": limits.name, "longest_s": longest_s, "seed": seed}
     emit(result, json, f"planning with {limits.name}: {scenes} scenes, one thread")

@@ -66,6 +66,9 @@ def test_samples_beyond_a_limit_are_counted() -> None:
 @pytest.mark.slow
 def test_all_scenes_are_solved_without_touching_anything() -> None:
     done: list[int] = []
+    alone = measure_planning(LIMITS, 4, 1, 2.0, alone=True)
+    assert alone["executed"] == 4 and alone["collisions"] == alone["limit_violations"] == 0
+    assert alone["peer_plan_ms"] is None and alone["motion_ratio"] is None
     result = measure_planning(LIMITS, 8, 1, 2.0, done.append)
     assert done == list(range(1, 9))
     assert result["solved_share"] == 1.0 and result["solved_of_any"] == 1.0
