@@ -26,6 +26,9 @@ _GIVES_WAY_RAD = 0.0003
 """How far an arm that strains gives way each time that it is stopped; much more would swing."""
 _GEAR_FORCE_N = 60.0
 """With which the two fingers keep each other in step."""
+_LIGHTEST_FINGER_KG = 0.1
+_SAME_LEVER_M = 0.001
+"""A turning finger's lever is reckoned anew when it has moved by so much."""
 
 WATCHDOG_TICKS = 20
 """So many periods without a command stop the arm by itself, as libfranka's robot does."""
@@ -69,11 +72,14 @@ class SimArm:
         self._finger_speed_m_s = limits.gripper.max_speed_m_s / 2
         self._home = np.asarray(limits.home_rad, dtype=np.float64)
         self._fingers_told: tuple[float, float] | None = None
+        #: Where turning fingers were when they were read last, and when they were told to press.
+        self._opening_m = self._pressed_at_m = 0.0
         #: Sees what the motors are commanded: (q, qd, opening_m, force_n), for who watches them.
         self.on_motors: Callable[[list[float], list[float], float, float], None] | None = None
         #: What the motors report of themselves, (n,) °C; these report nothing.
         self.motor_temperature_c: Array | None = None
         self._couple()
+        self._weigh_down_fingers()
         for link, travel in zip(self._all_fingers, limits.fingers, strict=True):
             world.dynamics(
                 self._arm,
@@ -174,12 +180,18 @@ class SimArm:
         position, velocity, _, torque = zip(*states, strict=True)
         q, qd, effort = np.array((position[:n], velocity[:n], torque[:n]))
         fingers = (position[n], position[n + 1], torque[n], torque[n + 1])
-        return q, qd, effort, *self._map.reading(*fingers)
+        return q, qd, effort, *self._read(*fingers)
+
+    def _read(self, *fingers: float) -> tuple[float, float]:
+        opening, pressing = self._map.reading(*fingers)
+        if self._map.turns:
+            self._opening_m = opening
+        return opening, pressing
 
     def read_fingers(self) -> tuple[float, float]:
         """(opening m, mean finger force N); cheaper than reading everything."""
         left, right = pybullet.getJointStates(self._arm, self._fingers, self._client)
-        opening, pressing = self._map.reading(left[0], right[0], left[3], right[3])
+        opening, pressing = self._read(left[0], right[0], left[3], right[3])
         return opening, (pressing if pressing > 0.0 else 0.0)
 
     def send_arrays(
@@ -223,20 +235,22 @@ class SimArm:
     def press(self, opening_m: float, force_n: float) -> None:
         """Tell the fingers' motors an opening (m) and a force (N); they keep to it until told anew.
 
-        Telling them the same again costs nothing.
+        Telling them the same again costs nothing, unless turning fingers have moved.
         """
-        if self._fingers_told == (opening_m, force_n):
+        same = self._fingers_told == (opening_m, force_n)
+        if same and abs(self._opening_m - self._pressed_at_m) < _SAME_LEVER_M:
             return
-        self._fingers_told = (opening_m, force_n)
-        targets, lever = self._map.positions(opening_m), self._map.lever(opening_m)
-        for finger, target in zip(self._fingers, targets, strict=False):
+        self._fingers_told, self._pressed_at_m = (opening_m, force_n), self._opening_m
+        # With the same torque a turning finger presses harder where its lever is longer.
+        targets, levers = self._map.positions(opening_m), self._map.levers(self._opening_m)
+        for k, finger in enumerate(self._fingers):
             pybullet.setJointMotorControl2(
                 self._arm,
                 finger,
                 pybullet.POSITION_CONTROL,
-                targetPosition=target,
-                force=force_n / lever,
-                maxVelocity=self._finger_speed_m_s * lever,
+                targetPosition=targets[k],
+                force=force_n / levers[k],
+                maxVelocity=self._finger_speed_m_s * levers[k],
                 physicsClientId=self._client,
             )
 
@@ -251,7 +265,7 @@ class SimArm:
             positionGains=self._gains,
             physicsClientId=self._client,
         )
-        if self._fingers_told != (opening_m, force_n):
+        if self._map.turns or self._fingers_told != (opening_m, force_n):
             self.press(opening_m, force_n)
 
     def _joints(self) -> dict[str, int]:
@@ -264,20 +278,42 @@ class SimArm:
                 raise ConfigError(f"{self.limits.simulated_urdf}: no joint {name!r} to simulate")
         return index
 
+    def _weigh_down_fingers(self) -> None:
+        """Light fingers get some weight from the hand that carries them.
+
+        A few iterations do not solve what presses with many times its weight: of 40 N, fingers of
+        60 g kept 24, and a linkage of such parts went out of step.
+        """
+        kw = {"physicsClientId": self._client}
+        info, dynamics = pybullet.getJointInfo, pybullet.getDynamicsInfo
+        hand = info(self._arm, self._fingers[0], **kw)[16]
+        for finger in self._all_fingers:
+            more_kg = _LIGHTEST_FINGER_KG - dynamics(self._arm, finger, **kw)[0]
+            if more_kg <= 0.0:
+                continue
+            self.world.dynamics(self._arm, finger, mass=_LIGHTEST_FINGER_KG)
+            left_kg = dynamics(self._arm, hand, **kw)[0] - more_kg
+            if left_kg >= _LIGHTEST_FINGER_KG:
+                self.world.dynamics(self._arm, hand, mass=left_kg)
+
     def _couple(self) -> None:
         """Gears keep all fingers in step: the first two with each other, the rest with these."""
-        first, second, *others = self._all_fingers
-        for other in others:
+        travel, fingers = self.limits.fingers, self._all_fingers
+        for other in fingers[2:]:
             pybullet.setJointMotorControl2(
                 self._arm, other, pybullet.VELOCITY_CONTROL, force=0.0, physicsClientId=self._client
             )
-        pairs = [(first, second)]
-        pairs += [(self._fingers[k % 2], other) for k, other in enumerate(others)]
-        for driver, follower in pairs:
+        pairs = [(0, 1), *((k % 2, k) for k in range(2, len(fingers)))]
+        for one, other in pairs:
+            driver, follower = fingers[one], fingers[other]
+            # One joint may turn further than the other, the other way, or from somewhere else.
+            ratio = travel[one].way / travel[other].way
+            ahead = travel[one].closed - ratio * travel[other].closed
             gear = pybullet.createConstraint(
                 self._arm, driver, self._arm, follower, pybullet.JOINT_GEAR,
                 [1, 0, 0], [0, 0, 0], [0, 0, 0], physicsClientId=self._client,
             )  # fmt: skip
             pybullet.changeConstraint(
-                gear, gearRatio=-1, erp=0.1, maxForce=_GEAR_FORCE_N, physicsClientId=self._client
-            )
+                gear, gearRatio=-ratio, relativePositionTarget=ahead, erp=0.1,
+                maxForce=_GEAR_FORCE_N, physicsClientId=self._client,
+            )  # fmt: skip

@@ -19,6 +19,7 @@ from robot.payload import PayloadEstimator
 
 _BOX_M = (0.04, 0.05, 0.06)
 _AT_M = (0.5, 0.0, 0.031)
+_HIGHER_M = 0.05
 
 
 def weigh_boxes(
@@ -32,7 +33,9 @@ def weigh_boxes(
     Raises:
         SteadyhandError: a box was not lifted.
     """
-    policy = ScriptedPolicy(GraspLoopConfig().lift_m)
+    # By the clock an arm that lags would stop a little too low; the pick ends where it is high
+    # enough.
+    policy = ScriptedPolicy(GraspLoopConfig().lift_m + _HIGHER_M)
     station = Station(policy, PhysicsConfig(gripper_force_n=60.0), "truth", limits=limits)
     try:
         player, picker = station.player, station.picker
@@ -51,7 +54,11 @@ def weigh_boxes(
             picker.begin_episode(seed)
             attempt = picker.grasp(picker.look())
             if not attempt.held:
-                raise SteadyhandError(f"a box of {mass} kg was not lifted: {attempt.outcome}")
+                why = "; ".join(attempt.reasons)
+                raise SteadyhandError(
+                    f"a box of {mass} kg was not lifted: {attempt.outcome}"
+                    + (f": {why}" if why else "")
+                )
             payload = weigh(player, estimator)
             rows.append(
                 {

@@ -108,6 +108,11 @@ class Finger:
     closed: float
     open: float
 
+    @property
+    def way(self) -> float:
+        """From closed to open, rad or m; negative where it opens towards lower values."""
+        return self.open - self.closed
+
 
 @dataclass(frozen=True)
 class Simulation:
@@ -263,11 +268,16 @@ def _checked(file: RobotFile, path: Path) -> RobotLimits:
     known = _movable(urdf)
     unknown = [name for name in file.fingers if name not in known]
     if unknown or len(file.fingers) < 2:
+        fixed = [j.get("name", "") for j in read_urdf(urdf).findall("joint")]
         raise ConfigError(
             f"{path}: fingers: "
-            + (f"no joint {unknown[0]!r}" if unknown else "expected two joints at least")
-            + f"; movable joints of {urdf.name}: {', '.join(known)}"
-        )
+            + ("expected two joints at least" if not unknown else f"{unknown[0]!r} is fixed"
+               if unknown[0] in fixed else f"no joint {unknown[0]!r}")
+            + f"; movable joints of the arm: {', '.join(known)}"
+        )  # fmt: skip
+    still = next((k for k, v in file.fingers.items() if v.open == v.closed), None)
+    if still is not None:
+        raise ConfigError(f"{path}: fingers: {still}: open and closed are the same")
     return RobotLimits(
         name=file.name,
         urdf=urdf,

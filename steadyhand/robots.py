@@ -72,10 +72,11 @@ def check(
     from robot.checks import check_robot
 
     problems = check_robot(file)
-    emit({"file": file, "ok": not problems, "problems": problems}, json, f"{file}: checked")
+    shown = {"file": file, "ok": not problems}
+    emit({**shown, "problems": problems} if json else shown, json, f"{file}: checked")
     if problems:
         for problem in problems:
-            ERR.print(f"  {problem}", highlight=False)
+            ERR.print(f"  {problem}", highlight=False, soft_wrap=True)
         count = len(problems)
         raise ConfigError(f"{file}: {count} problem{'s' * (count > 1)}; the first: {problems[0]}")
 

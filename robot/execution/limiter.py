@@ -137,7 +137,7 @@ class JointLimiter:
         return np.asarray(speed)
 
     def ease(self, q: Array, before: Array, last: Array, wanted: Array) -> Array:
-        """``wanted`` with no more jerk than allowed.
+        """``wanted`` with no more jerk than allowed, approached so that it is not shot past.
 
         What would leave no room to brake before a position limit comes first, and no acceleration
         above its limit.
@@ -148,8 +148,11 @@ class JointLimiter:
             last: (n,) rad/s of the last tick.
             wanted: (n,) rad/s, within the other limits.
         """
-        drift, most = last - before, self._bend
-        change = np.minimum(np.maximum(wanted - last, drift - most), drift + most)
+        drift, most, change = last - before, self._bend, wanted - last
+        # The largest change that can still run out, ever smaller by ``most``, within ``change``.
+        ending = np.sqrt(0.25 * most * most + 2.0 * most * np.abs(change)) - 0.5 * most
+        change = np.minimum(np.maximum(change, -ending), ending)
+        change = np.minimum(np.maximum(change, drift - most), drift + most)
         up = np.minimum(self._speed, self.stoppable(self.upper_rad - q))
         down = np.minimum(self._speed, self.stoppable(q - self.lower_rad))
         qd = np.minimum(np.maximum(last + change, -down), up)

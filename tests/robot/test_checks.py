@@ -67,6 +67,37 @@ def test_what_is_missing_is_named(tmp_path: Path, old: str, new: str, said: str)
     assert all("\n" not in problem for problem in problems)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("gripper_left_joint: {closed: 0.0, open: 0.04}",
+         "gripper_left_joint: {closed: 0.0, open: 0.3}", "open at 0.3 is outside"),
+        ("max_opening_m: 0.08", "max_opening_m: 0.2", "come 0.080 m apart"),
+        ("gripper_left_joint: {closed: 0.0, open: 0.04}",
+         "gripper_left_joint: {closed: 0.04, open: 0.04}", "open and closed are the same"),
+        ("closed: 0.0, open: 0.04", "closed: 0.04, open: 0.0", "come -0.080 m apart"),
+        ("at_m: [0.0, 0.0, 0.1447]}", "at_m: [0.0, 0.0, 0.1447], rpy_rad: [0.0, 0.0, 1.5708]}",
+         "close along tool0's x axis"),
+        ("mount_m: [-0.1", "mount_m: [-2.1", "outside of the workspace"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+    path = arm_of(tmp_path, kuka())
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    problems = check_robot(path)
+    assert any(said in problem for problem in problems), problems
+
+
+def test_an_impossible_inertia_and_a_missing_mesh_are_both_told(tmp_path: Path) -> None:
+    text = kuka().replace("link_3.stl", "nowhere.stl")
+    text = text.replace('<inertia ixx="0.03"', '<inertia ixx="0.9"')
+    problems = check_robot(arm_of(tmp_path, text))
+    assert any("nowhere.stl" in problem for problem in problems), problems
+    assert any("above the sum of the others" in problem for problem in problems), problems
+
+
 def test_an_unknown_gripper_joint_is_named_with_those_there_are(tmp_path: Path) -> None:
     path = arm_of(tmp_path, kuka())
     path.write_text(path.read_text().replace("gripper_left_joint:", "left_claw:"))
@@ -97,9 +128,11 @@ def test_an_arm_is_known_where_its_simulator_is_not_installed(tmp_path: Path) ->
     assert limits.simulated_urdf == limits.urdf
 
 
-def test_a_bare_urdf_is_checked_and_asks_for_its_yaml(tmp_path: Path) -> None:
+def test_a_bare_urdf_is_checked_alone(tmp_path: Path) -> None:
     file = tmp_path / "arm.urdf"
     file.write_text(kuka())
+    assert check_robot(file) == []
+    file.write_text(kuka().replace('<mass value="2.7"/>', '<mass value="0"/>'))
     assert len(check_robot(file)) == 1
     with pytest.raises(SteadyhandError, match="no such file"):
         check_robot(tmp_path / "none.urdf")

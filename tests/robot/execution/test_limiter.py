@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,3 +99,21 @@ def test_a_change_of_acceleration_is_free_only_within_the_jerk_limit():
         assert limiter.free(MIDDLE, still, rows)  # nobody asked about jerk
         eased = limiter.ease(MIDDLE, still, still, share * bend)
         np.testing.assert_allclose(eased, min(share, 1.0) * bend)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.floats(100.0, 10_000.0))
+def test_with_little_jerk_a_speed_is_reached_and_not_shot_past(seed, jerk):
+    rng = np.random.default_rng(seed)
+    slow = replace(JOINTS, jerk_rad_s3=np.full(7, jerk))
+    limiter = JointLimiter(slow, DT, jerk_share=0.65)
+    wanted = rng.uniform(-0.6, 0.6, 7)
+    before = last = np.zeros(7)
+    for _ in range(400):
+        one, _ = limiter.limit(MIDDLE, last, wanted)
+        new = limiter.ease(MIDDLE, before, last, one)
+        bent = np.abs((new - last) - (last - before)) / DT**2
+        assert (bent <= 0.65 * jerk * (1 + 1e-9)).all()
+        before, last = last, new
+        assert (np.abs(last) <= np.abs(wanted) + 0.65 * jerk * DT**2).all()
+    np.testing.assert_allclose(last, wanted, atol=1e-6)
