@@ -77,4 +77,5 @@ def _empty(station: Station, seed: int) -> None:
     station.world.reset()
     station.arm.configure(0, station.physics.gripper_force_n)
     station.arm.reset()
+    station.world.step(2)  # until then motors read what they did before
     station.picker.begin_episode(seed)

@@ -61,3 +61,11 @@ def test_a_tare_makes_good_what_the_model_misses() -> None:
 def test_readings_that_are_none_are_refused(effort: np.ndarray) -> None:
     with pytest.raises(SensorError, match="payload"):
         PayloadEstimator(KINEMATICS).estimate(HOME, effort)
+
+
+@pytest.mark.parametrize("name", ["panda", "iiwa14", "xarm6"])
+def test_an_arm_in_simulation_lifts_boxes_and_weighs_them(name: str) -> None:
+    from envs.weighing import weigh_boxes
+
+    for row in weigh_boxes(load_limits(name), (0.1, 0.5)):
+        assert row["estimate_kg"] == pytest.approx(row["mass_kg"], rel=0.1)
