@@ -74,7 +74,15 @@ def urdf_problems(path: Path, needs_solids: bool = True) -> list[str]:
     for mesh in root.iter("mesh"):
         name = mesh.get("filename", "")
         if not Path(name).is_file():
-            problems.append(f"{path.name}: mesh {name or '(no filename)'} is missing")
+            package = name.removeprefix("package://").partition("/")[0]
+            where = (
+                f": no folder {package!r} with it lies beside the URDF or above, and no such "
+                "package is installed"
+            )
+            problems.append(
+                f"{path.name}: mesh {name or '(no filename)'} is missing"
+                + (where if name.startswith("package://") else "")
+            )
     moved = {}
     for joint in root.findall("joint"):
         child = joint.find("child")
