@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from configs.load import bounded
 from envs.bullet import pybullet, silenced
 from envs.fixtures import static_boxes, tray_boxes
+from envs.moulds import Moulds
 from envs.objects import ObjectModel
 from envs.watchdog import Watchdog
 from robot.errors import SteadyhandError
@@ -80,6 +81,7 @@ class World:
                 "Bullet did not start; --gui needs a display, so leave it out on a headless machine"
             )
         self.gui = gui
+        self._moulds = Moulds(self.client)
         self._kw = {"physicsClientId": self.client}
         if gui:  # letters are for whoever drives, not for Bullet's own shortcuts
             pybullet.configureDebugVisualizer(pybullet.COV_ENABLE_KEYBOARD_SHORTCUTS, 0, **self._kw)
@@ -203,17 +205,7 @@ class World:
         if model.urdf is None:
             body_id = self._primitive(model, position_m, quat_xyzw)
         else:
-            try:
-                with silenced():
-                    body_id = pybullet.loadURDF(
-                        str(model.urdf),
-                        list(position_m),
-                        list(quat_xyzw),
-                        flags=pybullet.URDF_ENABLE_CACHED_GRAPHICS_SHAPES,
-                        **self._kw,
-                    )
-            except pybullet.error as error:
-                raise SteadyhandError(f"{model.urdf}: Bullet cannot load this URDF") from error
+            body_id = self._moulds.load(model.urdf, position_m, quat_xyzw)
         self.bodies[body_id] = Body(body_id, model)
         return int(body_id)
 
