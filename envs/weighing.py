@@ -19,7 +19,7 @@ from robot.payload import PayloadEstimator
 
 _BOX_M = (0.04, 0.05, 0.06)
 _AT_M = (0.5, 0.0, 0.031)
-_HIGHER_M = 0.05
+_HIGHER_M = 0.12
 
 
 def weigh_boxes(
