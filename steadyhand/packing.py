@@ -215,7 +215,7 @@ def pack(
     for physics, other in product(PHYSICS, others):
         difference = card["proof"][physics][f"int8_minus_{other}"]
         loss, low = -difference["difference"], difference["ci95"][0]
-        if loss > max_int8_loss:
+        if loss > max_int8_loss + 1e-9:  # 2 of 200 are 1 %
             raise SteadyhandError(
                 f"export: int8 succeeds in {loss:.1%} fewer episodes than {other} under {physics} "
                 f"physics; at most {max_int8_loss:.1%} is allowed (try other int8 settings)"
