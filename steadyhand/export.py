@@ -95,13 +95,16 @@ def export(
              json, "exported")  # fmt: skip
         return
     file = detector or run / "detector" / "detector.onnx"
+    own = run / "scorer" / "scorer.onnx"
     if not file.is_file():
         if detector is not None:
             raise SteadyhandError(f"{detector}: no such detector file")
-        file = Bundle.load(shipped()).root / "models" / "detector.onnx"
+        models = Bundle.load(shipped()).root / "models"
+        file = models / "detector.onnx"
+        own = own if own.is_file() else models / "scorer.onnx"  # it knows that detector's looks
+        say(f"export: the run has no detector; the shipped one and {own} are taken")
     if scorer is not None and not scorer.is_file():
         raise SteadyhandError(f"{scorer}: no such scorer file")
-    own = run / "scorer" / "scorer.onnx"
     fp32 = _fp32_of(file) if keep_fp32 else None
     clone = run / "bc" / "network.pt"
     parts = Parts(
