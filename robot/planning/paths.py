@@ -36,6 +36,8 @@ Array = NDArray[np.float64]
 _LOOKED_AT_RAD = 0.12
 # Share of the tool's speed limit that paths use; reckoned at so many places of each span.
 _TOOL_SPEED_SHARE, _TOOL_SPEEDS_N = 0.9, 12
+# What is not found in so many rounds lies in a narrow place, as a rule.
+_AT_ONCE_ROUNDS = 200
 _ROUGHER = 2.0  # a search's steps over those: what it finds is looked at again
 
 
@@ -249,11 +251,17 @@ class PathPlanner:
         joints = self.limits.joints
         low, high = np.minimum(joints.lower_rad, q_from), np.maximum(joints.upper_rad, q_from)
         rough = _ROUGHER * resolution_rad
-        out, back = (way_out(self.kinematics, q, free, rough) for q in (q_from, q_to))
-        path = connect(out[-1], back[-1], free, low, high, rough, time_s, seed, rounds)
+        ends = time.monotonic() + time_s
+        few = min(rounds, _AT_ONCE_ROUNDS)
+        path = connect(q_from, q_to, free, low, high, rough, time_s, seed, few)
+        if path is None and rounds > few:
+            out, back = (way_out(self.kinematics, q, free, rough) for q in (q_from, q_to))
+            left_s = ends - time.monotonic()
+            path = connect(out[-1], back[-1], free, low, high, rough, left_s, seed, rounds)
+            if path is not None:
+                path = [*out[:-1], *path, *back[-2::-1]]
         if path is None:
             return None
-        path = [*out[:-1], *path, *back[-2::-1]]
         rng = np.random.default_rng(seed)
         return shortcut(path, free, resolution_rad, self.config.shortcut_tries, rng)
 

@@ -275,7 +275,7 @@ def test_out_of_a_narrow_place_the_way_one_came_in(monkeypatch: pytest.MonkeyPat
         assert all(plan.checker.is_free(q) for q in out)
         asked.clear()
         check_motion(plan.to_joints(scene.start_rad, scene.goal_rad), plan.config)
-        assert asked[0] < 2000
+        assert sum(asked[:2]) < 4000
 
 
 def test_a_way_out_ends_where_something_is_in_the_way() -> None:
