@@ -19,6 +19,7 @@ _UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 class _Mould(NamedTuple):
     body: dict[str, Any]
     dynamics: dict[str, Any]
+    solids: Any
 
 
 class Moulds:
@@ -52,6 +53,13 @@ class Moulds:
         )
         pybullet.changeDynamics(body, -1, **mould.dynamics, **self._kw)
         return int(body)
+
+    def solids(self, urdf: Path | None, body: int) -> Any:
+        """A body's ``getCollisionShapeData``, which forgets what a shape was made from."""
+        mould = None if urdf is None else self._known.get(urdf)
+        if mould is not None:
+            return mould.solids
+        return pybullet.getCollisionShapeData(body, -1, **self._kw)
 
     def _from_file(self, urdf: Path, position_m: Sequence[float], quat: Sequence[float]) -> int:
         flags = pybullet.URDF_ENABLE_CACHED_GRAPHICS_SHAPES
@@ -97,4 +105,4 @@ class Moulds:
             "restitution": bounce,
             "collisionMargin": margin,
         }
-        return _Mould({"baseMass": mass, **shapes}, dynamics)
+        return _Mould({"baseMass": mass, **shapes}, dynamics, solids)

@@ -216,6 +216,10 @@ class World:
         self.fixtures.append(body_id)
         return body_id
 
+    def solids(self, body_id: int) -> Any:
+        """What an object is made of, as Bullet's ``getCollisionShapeData`` tells it."""
+        return self._moulds.solids(self.bodies[body_id].model.urdf, body_id)
+
     def remove(self, body_id: int) -> None:
         """Take an object out of the world."""
         pybullet.removeBody(body_id, **self._kw)

@@ -22,8 +22,8 @@ def vertices(world: World, body_id: int) -> Array:
     key = "vertices_m"
     extra: dict[str, Any] = world.bodies[body_id].extra
     if key not in extra:
-        shapes = pybullet.getCollisionShapeData(body_id, -1, physicsClientId=world.client)
-        extra[key] = np.concatenate([_shape_points(shape) for shape in shapes])
+        shapes = [_shape_points(shape) for shape in world.solids(body_id)]
+        extra[key] = np.concatenate(shapes)
     return pose.transform(extra[key])
 
 

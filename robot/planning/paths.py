@@ -239,27 +239,19 @@ class PathPlanner:
         return trajectory
 
     def _search(
-        self,
-        q_from: Array,
-        q_to: Array,
-        free: Free,
-        resolution_rad: float,
-        time_s: float,
-        seed: int,
-        rounds: float,
-    ) -> list[Array] | None:
+        self, q_from: Array, q_to: Array, free: Free, resolution_rad: float, time_s: float,
+        seed: int, rounds: float,
+    ) -> list[Array] | None:  # fmt: skip
         joints = self.limits.joints
         low, high = np.minimum(joints.lower_rad, q_from), np.maximum(joints.upper_rad, q_from)
         rough = _ROUGHER * resolution_rad
-        ends = time.monotonic() + time_s
-        few = min(rounds, _AT_ONCE_ROUNDS)
+        few, until = min(rounds, _AT_ONCE_ROUNDS), time.monotonic() + time_s
         path = connect(q_from, q_to, free, low, high, rough, time_s, seed, few)
         if path is None and rounds > few:
             out, back = (way_out(self.kinematics, q, free, rough) for q in (q_from, q_to))
-            left_s = ends - time.monotonic()
+            left_s = until - time.monotonic()
             path = connect(out[-1], back[-1], free, low, high, rough, left_s, seed, rounds)
-            if path is not None:
-                path = [*out[:-1], *path, *back[-2::-1]]
+            path = path and [*out[:-1], *path, *back[-2::-1]]
         if path is None:
             return None
         rng = np.random.default_rng(seed)

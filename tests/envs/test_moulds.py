@@ -10,6 +10,7 @@ import pytest
 from envs.bullet import pybullet
 from envs.moulds import Moulds
 from envs.objects import object_set
+from envs.synthesis.truth import vertices
 from envs.world import World
 from robot.errors import SteadyhandError
 
@@ -56,6 +57,12 @@ def test_a_heap_falls_and_looks_the_same_to_the_last_bit() -> None:
         for a, b in zip(first, again, strict=True):
             assert np.array_equal(a, b)
         assert all(m is not None for m in world._moulds._known.values())
+        for body, entry in world.bodies.items():
+            assert vertices(world, body).shape[1] == 3
+            (_, _, kind, _, file, *_), *_ = world.solids(body)
+            assert (
+                kind == pybullet.GEOM_MESH and Path(file.decode()).parent == entry.model.urdf.parent
+            )
     finally:
         world.close()
 
