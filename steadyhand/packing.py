@@ -220,8 +220,7 @@ def pack(
                 f"export: int8 succeeds in {loss:.1%} fewer episodes than {other} under {physics} "
                 f"physics; at most {max_int8_loss:.1%} is allowed (try other int8 settings)"
             )
-        # Of a few pairs the interval is wide, also where int8 lost none.
-        if low < -loss_bound(episodes) and difference["only_second"]:
+        if low < -loss_bound(episodes):
             raise SteadyhandError(
                 f"export: int8 may succeed in {-low:.1%} fewer episodes than {other} under "
                 f"{physics} physics (lower end of the paired interval over {episodes} episodes); "
