@@ -13,6 +13,7 @@ from robot.errors import SafetyError, SteadyhandError
 from robot.execution.grasp import GraspLoop
 from robot.execution.guard import MotionGuard
 from robot.execution.states import MotionTrouble, PathBlocked, Trouble
+from robot.geometry import all_finite
 from robot.interface import Clock, Robot
 from robot.planning.obstacles import Box
 from robot.safety.supervisor import Supervisor
@@ -185,11 +186,17 @@ class Player:
                 self.phase,
                 qd_command=qds[0],
                 gripper=self._gripped,
-                X_world_tool=loop.kinematics.forward(self.state.joints.position_rad)
-                if self.log.recorder is not None
-                else None,
+                X_world_tool=self._tool() if self.log.recorder is not None else None,
             )
         return verdict
+
+    def _tool(self) -> Pose | None:
+        """Where the tool is; None where a reading without a number tells nothing.
+
+        What is noted about a halt must not keep the arm from braking.
+        """
+        q = self.state.joints.position_rad
+        return self.loop.kinematics.forward(q) if all_finite(q) else None
 
     def advance(self, until_s: float | None = None) -> None:
         """The second half: wait for the next tick, read the robot, feel the fingers.

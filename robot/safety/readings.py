@@ -14,7 +14,7 @@ from robot.safety.config import SafetyConfig
 from robot.safety.sent import Sent
 from robot.safety.signals import Signals
 from robot.safety.verdict import halt, slow
-from robot.types import OK, RobotState, SafetyVerdict
+from robot.types import OK, JointState, RobotState, SafetyVerdict
 
 Array = NDArray[np.float64]
 
@@ -42,8 +42,7 @@ class FiniteMonitor:
         if not self._gripper_sound(state):
             return halt("gripper: its state or its command holds NaN or infinity")
         if not self.sound(state):
-            shape = state.joints.position_rad.shape
-            return halt(f"state: expected {self._n} finite joints, got shape {shape}")
+            return halt(self._unsound(state.joints))
         return OK
 
     def sound(self, state: RobotState) -> bool:
@@ -59,6 +58,18 @@ class FiniteMonitor:
         total += joints.velocity_rad_s.dot(joints.velocity_rad_s)
         total += joints.effort_nm.dot(joints.effort_nm)
         return math.isfinite(total) and self._gripper_sound(state)
+
+    def _unsound(self, joints: JointState) -> str:
+        """What is wrong with the joints' reading, in words."""
+        shape = joints.position_rad.shape
+        if shape != (self._n,):
+            return f"state: expected {self._n} joints, got shape {shape}"
+        for what in ("position_rad", "velocity_rad_s", "effort_nm"):
+            numbers = getattr(joints, what)
+            bad = np.flatnonzero(~np.isfinite(numbers))
+            if bad.size:
+                return f"state: {what} of joint {bad[0] + 1} is {numbers[bad[0]]}, not a number"
+        return "state: holds numbers too large to be true"
 
     def _gripper_sound(self, state: RobotState) -> bool:
         grip, told = state.gripper, self._signals.gripper_command

@@ -10,8 +10,10 @@ from envs.faults.injector import Injector
 from envs.faults.observer import Observer
 from envs.physics import physics
 from envs.station import Station
-from policies.evaluation.faults import ALL, Campaign, run_campaign, summary
+from policies.evaluation.faults import ALL, Campaign, Picks, run_campaign, summary
 from robot.errors import ConfigError
+from robot.loop.log import RunLog
+from robot.loop.recorder import Recorder
 from robot.safety.suite import NAMES
 
 KEYS = {
@@ -52,6 +54,15 @@ def test_unknown_names_are_refused():
         Campaign(without=("nose",))
     with pytest.raises(ConfigError, match="kind of fault"):
         Campaign(kinds=("earthquake",))
+
+
+def test_a_reading_without_a_number_halts_and_stops_an_arm_that_is_recorded(tmp_path):
+    picks = Picks(Campaign(kinds=("reading_nan",)))
+    with Recorder(tmp_path / "a.mcap") as recorder:
+        run = picks.run("reading_nan", "carry", 1, RunLog(recorder))
+    assert run.happened and run.halted and run.outcome == "halted"
+    assert not run.violations and not run.wrong  # among them: an arm not at rest afterwards
+    assert recorder.failed is None
 
 
 def test_some_faults_are_answered_as_stated_and_a_run_is_kept(tmp_path):

@@ -116,3 +116,30 @@ def test_the_gripper_is_a_number_too():
     assert monitor.check(state(0.0, opening_m=float("nan")), HOME[None], 0.0).level is HALT
     signals.gripper_command = GripperCommand(float("nan"), 1.0)
     assert monitor.check(state(0.0), HOME[None], 0.0).level is HALT
+
+
+@pytest.mark.parametrize(
+    ("joint", "value", "words"),
+    [
+        (2, np.nan, "position_rad of joint 3 is nan"),
+        (6, np.inf, "position_rad of joint 7 is inf"),
+        (0, 1e300, "too large"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_what_is_no_reading_is_named(joint, value, words):
+    broken = state(0.0)
+    numbers = HOME.copy()
+    numbers[joint] = value
+    object.__setattr__(broken.joints, "position_rad", numbers)  # as a driver that checks nothing
+    verdict = FiniteMonitor(LIMITS, Signals()).check(broken, HOME[None], 0.0)
+    assert verdict.level is HALT
+    assert words in verdict.reason
+
+
+def test_a_state_of_another_arm_is_no_reading():
+    verdict = FiniteMonitor(LIMITS, Signals()).check(
+        RobotState(0.0, JointState(*(np.zeros(6),) * 3), GripperState(0.08, 0.0)), HOME[None], 0.0
+    )
+    assert verdict.level is HALT
+    assert "expected 7 joints, got shape (6,)" in verdict.reason
