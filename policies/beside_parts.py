@@ -28,7 +28,6 @@ from robot.loop.mailbox import Packet
 from robot.loop.process import Part
 from robot.loop.pulse import pulse
 from robot.loop.serving import serve
-from robot.safety.novelty import Novelty
 
 PLANNING = "planning"
 
@@ -82,7 +81,7 @@ class LoopSetup:
 def control(bus: Bus, setup: LoopSetup) -> None:
     """The controller's process."""
     bundle = Bundle.load(setup.bundle)
-    limits, novelty = load_limits(bundle.limits_path), Novelty.shipped(bundle.model("policy"))
+    limits, novelty = load_limits(bundle.limits_path), bundle.novelty()
     if setup.robot == "ros2":
         arm, guarded = _dds(setup), not setup.shadow
         Cell(

@@ -42,7 +42,8 @@ def canary(
     # Neither recorded nor simulated time is real: a late result counts, and is used.
     late = DeadlineConfig(patience=None)
     config = EdgeConfig(policy=late, detector=late, scorer=late)
-    first = LiveModels(Bundle.load(acting), config, metrics)
+    bundle = Bundle.load(acting)
+    first = LiveModels(bundle, config, metrics)
     second = LiveModels(Bundle.load(shadow), config)
     pair = Canary(first.policy, second.policy, first.detector, second.detector, metrics)
     server = metrics.serve(metrics_port) if metrics_port else None
@@ -51,7 +52,9 @@ def canary(
         if recordings:
             _replay(pair, recordings)
         else:
-            result |= _work(pair, first, metrics, episodes, objects, sensing, physics, seed)
+            result |= _work(
+                pair, first, bundle.novelty(), metrics, episodes, objects, sensing, physics, seed
+            )
     finally:
         if server is not None:
             server.shutdown()
@@ -69,7 +72,7 @@ def _replay(pair: Any, recordings: list[Path]) -> None:
 
 
 def _work(
-    pair: Any, live: Any, metrics: Any, episodes: int, objects: str, sensing: Any,
+    pair: Any, live: Any, novelty: Any, metrics: Any, episodes: int, objects: str, sensing: Any,
     physics: str, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     from envs.objects import object_set
@@ -88,6 +91,7 @@ def _work(
         pair.detector if sensing == "camera" else None,
         log=MeteredLog(metrics),
         scorer=live.scorer,
+        novelty=novelty,
     )
     rules, models = protocol("single"), object_set(objects)
     won = 0

@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 
 from configs.yaml_source import parse_override
+from policies.bundle.format import Bundle
 from policies.evaluation.specs import EnvSpec
 
 ERR = Console(stderr=True)
@@ -111,6 +112,17 @@ def _fileno(stream: Any) -> int:
         return int(stream.fileno())
     except (AttributeError, OSError, ValueError):
         return -1
+
+
+def say_uncalibrated(bundle: Bundle) -> None:
+    """Say that the monitor ``novelty`` is silent, where nothing tells it what is new."""
+    if bundle.novelty() is None:
+        ERR.print(
+            "novelty is off: what is new to this policy was never calibrated; do it with: "
+            f"steadyhand faults --calibrate 400 --bundle {bundle.root}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def emit(result: dict[str, Any], as_json: bool, title: str = "") -> None:

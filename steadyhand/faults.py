@@ -13,9 +13,9 @@ from policies.evaluation.faults import Campaign, CampaignName, default_out, run_
 from policies.evaluation.novelty import calibrate as calibrate_novelty
 from policies.evaluation.novelty import observe_picks
 from policies.evaluation.soak import soak as run_soak
+from policies.provenance import git_commit
 from robot.errors import ConfigError
 from robot.safety import estop as stops
-from robot.safety.novelty import calibration_path
 from steadyhand.console import ERR, Json, Seed, Workers, emit, progress
 
 
@@ -30,6 +30,10 @@ def faults(
     kind: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--kind", help="Only this kind of fault; may be given several times."),
+    ] = None,
+    bundle: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--bundle", help="Whose picks: a bundle; the shipped one if left out."),
     ] = None,
     workers: Workers = 0,
     out: Annotated[
@@ -48,20 +52,26 @@ def faults(
     json: Json = False,
 ) -> None:
     """Inject faults into simulated picks and count what came of them."""
+    source = bundle or shipped()
     if calibrate:
-        target = out or calibration_path()
+        loaded = Bundle.load(source)
         with progress("picks", calibrate) as bar:
             picks = observe_picks(
-                shipped(), calibrate, seed, workers, on_pick=lambda: bar.advance(bar.task_ids[0])
+                source, calibrate, seed, workers, on_pick=lambda: bar.advance(bar.task_ids[0])
             )
-        file = calibrate_novelty(picks, alpha, Bundle.load(shipped()), target)
+        file = calibrate_novelty(
+            picks,
+            alpha,
+            loaded,
+            f"steadyhand faults --calibrate {calibrate} --seed {seed}, commit {git_commit()}",
+        )
         emit(
             {
                 "picks": len(picks),
                 "held_out": file.picks_n,
                 "alpha": file.alpha,
                 "threshold": file.threshold,
-                "out": str(target),
+                "bundle": str(source),
             },
             json,
             "novelty",
@@ -69,7 +79,8 @@ def faults(
         return
     if campaign not in ("quick", "full"):
         raise ConfigError(f"campaign: expected quick or full, got {campaign!r}")
-    plan = Campaign(cast("CampaignName", campaign), seed, tuple(without or ()), tuple(kind or ()))
+    which = cast("CampaignName", campaign)
+    plan = Campaign(which, seed, tuple(without or ()), tuple(kind or ()), source)
     runs_file = out or default_out(plan)
     if fresh:
         runs_file.unlink(missing_ok=True)

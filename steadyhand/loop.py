@@ -23,7 +23,7 @@ from robot.errors import ConfigError, SafetyError
 from robot.loop.cell import LoopRates
 from robot.loop.metrics import Metrics
 from robot.safety.estop import EStop
-from steadyhand.console import ERR, Json, Seed, emit
+from steadyhand.console import ERR, Json, Seed, emit, say_uncalibrated
 
 _PACES = ("real", "sim", "scaled")
 
@@ -89,9 +89,10 @@ def loop(
         raise ConfigError("robot: --shadow needs --robot ros2, and that needs --clock real")
     if bridge not in (None, "dds"):
         raise ConfigError(f"bridge: expected dds, got {bridge!r}")
-    source = bundle or shipped()
+    loaded = Bundle.load(bundle or shipped())
+    say_uncalibrated(loaded)
     setup = LoopSetup(
-        Bundle.load(source).root,
+        loaded.root,
         objects,
         n_objects,
         physics,

@@ -229,6 +229,7 @@ def pack(
     bundle = write(out)
     hold(out)
     say(f"export: {out}, {bundle.size / 1e6:.2f} MB, every check holds")
+    say(f"export: next, what is new to it: steadyhand faults --calibrate 400 --bundle {out}")
     return bundle
 
 

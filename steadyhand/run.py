@@ -38,9 +38,8 @@ from robot.limits import load_limits
 from robot.loop.log import RunLog
 from robot.loop.recorder import Recorder
 from robot.safety.estop import EStop
-from robot.safety.novelty import Novelty
 from robot.types import CameraIntrinsics, PickResult
-from steadyhand.console import ERR, Json, Seed, emit
+from steadyhand.console import ERR, Json, Seed, emit, say_uncalibrated
 from steadyhand.report import write_report
 from steadyhand.video import Caption, VideoWriter, captioned
 
@@ -92,6 +91,7 @@ def run(
     source = bundle or shipped()
     loaded = Bundle.load(source)
     watch = BundleWatch(loaded, key)
+    novelty = loaded.novelty()
     models = object_set(objects)
     setting = physics_setting(physics)
     limits = load_limits(robot or loaded.limits_path)
@@ -102,6 +102,7 @@ def run(
 
     rng = np.random.default_rng((seed, 11))
     chosen = draw_models(objects, models, n_objects, rng)
+    say_uncalibrated(loaded)
     began = time.monotonic()
     facts = {
         "bundle": str(source) if bundle else "shipped",
@@ -127,7 +128,7 @@ def run(
         gui=gui,
         limits=limits,
         scorer=load_scorer(source) if sensing == "camera" else None,
-        novelty=Novelty.shipped(loaded.model("policy")),
+        novelty=novelty,
     )
     supervisor = station.player.supervisor
     tally = EpisodeResult(seed, objects=len(chosen), names=[m.name for m in chosen])

@@ -5,6 +5,7 @@
     limits.yaml                  the robot's limits (none beside a policy for another environment)
     card.json, CARD.md           how it was made and how it does, for programs and for people
     reference.npz                recorded inputs and outputs, so that it can be verified anywhere
+    novelty.yaml                 what the policy has seen in nominal picks, where it was calibrated
 
 A bundle holds data only: loading it runs no code of it.
 """
@@ -28,12 +29,14 @@ from policies.bundle.manifest import (
     MAX_MANIFEST_BYTES,
     MODEL_ROLES,
     NAME,
+    NOVELTY,
     BundleError,
     Manifest,
     entry_of,
 )
 from policies.bundle.reading import array_bytes, read_arrays, read_files, read_plain
 from robot.errors import SteadyhandError
+from robot.safety.novelty import Novelty
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,16 @@ class Bundle:
             )
         return self.root / LIMITS
 
+    def novelty(self) -> Novelty | None:
+        """Tells what is new to the policy; None where that was not calibrated.
+
+        Raises:
+            SafetyError: the calibration is that of another policy, or does not fit together.
+        """
+        if NOVELTY not in self.files:
+            return None
+        return Novelty.read(self.root / NOVELTY, self.model("policy"))
+
     def reference(self) -> dict[str, NDArray[Any]]:
         """The arrays of ``reference.npz``, by ``"role/in/name"`` and ``"role/out/name"``."""
         return read_arrays(self.files["reference.npz"], f"{self.root}/reference.npz")
@@ -171,6 +184,26 @@ def write_bundle(
         files[roles[role]] = data
     if "proofs.json" in files:
         roles["proofs"] = "proofs.json"
+    return _write(target, files, roles, created_from)
+
+
+def add_file(bundle: Bundle, path: str, data: bytes) -> Bundle:
+    """The bundle with one file more, or another one, in its own folder; it is to be signed anew.
+
+    Raises:
+        BundleError: it would be too large; the folder is left as it was.
+    """
+    manifest = bundle.manifest
+    files = {**bundle.files, path: data}
+    return _write(bundle.root, files, manifest.roles, manifest.created_from)
+
+
+def _write(
+    target: Path,
+    files: Mapping[str, bytes],
+    roles: Mapping[str, str],
+    created_from: Mapping[str, Any],
+) -> Bundle:
     manifest = Manifest({p: entry_of(d) for p, d in files.items()}, roles, created_from)
     data = manifest.to_bytes()
     Manifest.from_bytes(data, f"{target}/{NAME}")

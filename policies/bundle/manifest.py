@@ -28,6 +28,8 @@ REQUIRED_ROLES = ("policy", "policy_fp32")
 REQUIRED_FILES = ("card.json", "CARD.md", "reference.npz")
 #: Beside a policy that moves this robot; one for another environment has none.
 LIMITS = "limits.yaml"
+#: What the policy has seen in nominal picks, where that was calibrated.
+NOVELTY = "novelty.yaml"
 _SAFE_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 

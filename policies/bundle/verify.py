@@ -81,6 +81,7 @@ def checks_of(bundle: Bundle) -> Iterator[Check]:
         ),
         _run("card", _card, bundle),
         *([_run("limits", _limits, bundle)] if robot is not None else []),
+        *([_run("novelty", _novelty, bundle)] if robot is not None else []),
         _run("reference", _reference, bundle),
         *(_run(f"{role} graph", behaviour.graph, bundle.model(role), role) for role in roles),
     ]
@@ -143,6 +144,13 @@ def _limits(bundle: Bundle) -> str:
 
     limits = load_limits(bundle.limits_path)
     return f"robot {limits.name}"
+
+
+def _novelty(bundle: Bundle) -> str:
+    novelty = bundle.novelty()
+    if novelty is None:
+        return "not calibrated (steadyhand faults --calibrate 400 --bundle FOLDER does it)"
+    return f"calibrated, {novelty.file.picks_n} picks set the threshold"
 
 
 def _metadata(

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +33,6 @@ from robot.errors import ConfigError
 from robot.limits import load_limits
 from robot.loop.log import RunLog
 from robot.safety.config import SafetyConfig
-from robot.safety.novelty import Novelty
 from robot.safety.suite import NAMES
 
 CampaignName = Literal["quick", "full"]
@@ -78,12 +77,14 @@ class Campaign:
         seed: fixes everything.
         without: monitors that are switched off.
         kinds: only these; all when empty.
+        bundle: who picks: a bundle's folder.
     """
 
     name: CampaignName = "quick"
     seed: int = 0
     without: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    bundle: Path = field(default_factory=shipped)
 
     def __post_init__(self) -> None:
         for given, known, what in (
@@ -97,7 +98,7 @@ class Campaign:
     def plan(self) -> list[tuple[str, str, int]]:
         """(kind, phase, seed) of every run; the kind is empty for a nominal pick."""
         kinds = [k for k in ALL if not self.kinds or k.name in self.kinds]
-        if not _calibrated():
+        if not self.calibrated:
             kinds = [k for k in kinds if k.monitor != "novelty"]
         out = []
         for number, kind in enumerate(kinds):
@@ -112,18 +113,18 @@ class Campaign:
         out += [("", "", 1000 * self.seed + k) for k in range(nominal)]
         return out
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether it is known what is new to the policy."""
+        return Bundle.load(self.bundle).novelty() is not None
+
     def safety(self) -> SafetyConfig:
         """The supervisor's settings: the defaults, a closed corner, and what is left out."""
         return replace(SafetyConfig(keep_out=(ZONE,)), off=self.without)
 
 
-def _calibrated() -> bool:
-    """Whether it is known what is new to the shipped policy."""
-    return Novelty.shipped(Bundle.load(shipped()).model("policy")) is not None
-
-
 class Picks:
-    """The shipped bundle's picks of one test object each, in this process, all monitors on.
+    """A bundle's picks of one test object each, in this process, all monitors on.
 
     Args:
         campaign: tells which monitors are left out.
@@ -147,14 +148,14 @@ class Picks:
         return run
 
     def _make(self) -> Station:
-        bundle = Bundle.load(shipped())
+        bundle = Bundle.load(self._campaign.bundle)
         return Station(
             EdgePolicy(bundle),
             physics("nominal"),
             "truth",
             limits=load_limits(bundle.limits_path),
             safety=self._campaign.safety(),
-            novelty=Novelty.shipped(bundle.model("policy")),
+            novelty=bundle.novelty(),
         )
 
 
@@ -195,7 +196,7 @@ def run_campaign(
         "git_commit": git_commit(),
         "safety": digest(campaign.safety()),
         "code": _code(),
-        "bundle": hashlib.sha256((shipped() / MANIFEST).read_bytes()).hexdigest()[:12],
+        "bundle": hashlib.sha256((campaign.bundle / MANIFEST).read_bytes()).hexdigest()[:12],
     }
     done = _read(out, facts) if out is not None else {}
     plan = campaign.plan()
@@ -212,7 +213,7 @@ def run_campaign(
         "campaign": campaign.name,
         "seed": campaign.seed,
         "without": list(campaign.without),
-        "novelty_calibrated": _calibrated(),
+        "novelty_calibrated": campaign.calibrated,
         **facts,
     }
 

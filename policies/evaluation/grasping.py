@@ -168,6 +168,7 @@ class _Worker:
             scorer=scorer,
             views=setup.views,
             watches=disturbance(setup.protocol) is not None,
+            novelty=setup.subject.novelty(),
         )
 
     def run(self, seed: int) -> EpisodeResult:

@@ -17,7 +17,8 @@ from envs.objects import object_set
 from envs.physics import physics
 from envs.scene import DropConfig
 from envs.station import Sensing, Station
-from policies.bundle.format import Bundle
+from policies.bundle.format import Bundle, add_file
+from policies.bundle.manifest import NOVELTY
 from policies.edge.runtime import EdgePolicy
 from policies.evaluation.grasping import load_detector, load_scorer
 from robot.errors import SteadyhandError
@@ -122,20 +123,25 @@ def _observe(
     return out
 
 
-def calibrate(picks: list[Floats], alpha: float, bundle: Bundle, out: Path) -> NoveltyFile:
-    """Fit on two picks of four, set the threshold on the others, and write the file."""
+def calibrate(picks: list[Floats], alpha: float, bundle: Bundle, origin: str = "") -> NoveltyFile:
+    """Fit on two picks of four, set the threshold on the others, and put it into the bundle.
+
+    Args:
+        picks: each pick's observations, as ``observe_picks`` gives them.
+        alpha: share of further picks that may count as new.
+        bundle: whose picks they are.
+        origin: how they came about, for the reader of the file.
+    """
     seen = [pick.astype(np.float64) for pick in picks]
     fitted = [pick for k, pick in enumerate(seen) if k % 4 < 2]
     held_out = [pick for k, pick in enumerate(seen) if k % 4 >= 2]
     observed = EdgePolicy(bundle).metadata.observation_names
     file = fit(fitted, held_out, alpha, bundle.model("policy"), observed)
-    part = out.with_name(out.name + ".part")
-    head = "# What the shipped policy has seen in nominal picks: steadyhand faults --calibrate.\n"
+    head = f"# What the policy has seen in nominal picks. {origin}".rstrip() + "\n"
     plain = asdict(file)
     plain["observed"] = list(plain["observed"])
     plain["mean"] = list(plain["mean"])
     plain["whitening"] = [list(row) for row in plain["whitening"]]
     text = yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=10_000)
-    part.write_text(head + text, encoding="utf-8")
-    part.replace(out)
+    add_file(bundle, NOVELTY, (head + text).encode())
     return file

@@ -14,6 +14,7 @@ from policies.evaluation.specs import ActorSpec
 from robot.errors import SteadyhandError
 from robot.execution.scripted import ScriptedPolicy
 from robot.interface import Policy
+from robot.safety.novelty import Novelty
 
 EXPERT = ActorSpec("envs.expert:expert_for")
 """Demonstrates and labels in the grasp environments."""
@@ -68,6 +69,12 @@ class Subject:
             role = "policy" if self.precision == "int8" else "policy_fp32"
             return hashlib.sha256(Bundle.load(self.path).model(role)).hexdigest()[:12]
         return file_digest(self.path / "network.pt" if self.path.is_dir() else self.path)
+
+    def novelty(self) -> Novelty | None:
+        """Tells what is new to a bundle's policy, where that was calibrated."""
+        if self.kind != "bundle" or self.path is None:
+            return None
+        return Bundle.load(self.path).novelty()
 
     def make(self, lift_m: float) -> Policy:
         """The policy; ``lift_m`` is how far it has to lift."""

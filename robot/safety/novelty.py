@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.load import find, load
+from configs.load import load
 from robot import observation
 from robot.errors import SafetyError
 from robot.safety.config import SafetyConfig
@@ -53,11 +53,6 @@ class NoveltyFile:
     threshold: float
     mean: tuple[float, ...]
     whitening: tuple[tuple[float, ...], ...]
-
-
-def calibration_path() -> Path:
-    """Where the shipped policy's calibration stands."""
-    return find("safety", "default").with_name("novelty.yaml")
 
 
 class Novelty:
@@ -97,14 +92,16 @@ class Novelty:
         return math.sqrt(float(white.dot(white)))
 
     @classmethod
-    def shipped(cls, policy_model: bytes) -> Novelty | None:
-        """The calibration in ``configs/safety/``, None where there is none for this policy."""
-        path = calibration_path()
-        if not path.is_file():
-            return None
+    def read(cls, path: Path, policy_model: bytes) -> Novelty:
+        """The calibration in a file.
+
+        Raises:
+            SafetyError: it is that of another policy, or does not fit together.
+            ConfigError: it is no calibration.
+        """
         file = load(NoveltyFile, path)
         if file.policy_sha256 != hashlib.sha256(policy_model).hexdigest():
-            return None
+            raise SafetyError(f"{path}: is the calibration of another policy")
         return cls(file)
 
 
