@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from robot import geometry
 from robot.errors import PlanningError
 from robot.kinematics import Kinematics
-from robot.planning.search import Free, line_contact
 from robot.planning.timing import Curve
 from robot.types import Pose
 
@@ -22,8 +20,6 @@ _STEP_M = 0.004
 _METRES_PER_RAD = 0.15
 # Joints may move at most this fast per metre of tool motion: beyond, the arm is near a singularity.
 _FASTEST_RAD_PER_M = 60.0
-# A way out is looked for in such steps, in which no joint turns further than it would at this rate.
-_STEP_OUT_M, _STEPS_OUT_N, _FASTEST_OUT_RAD_PER_M = 0.03, 10, 13.0
 
 
 def cartesian_line(kinematics: Kinematics, q_from: Array, X_world_tool_to: Pose) -> Curve | None:
@@ -74,33 +70,6 @@ def cartesian_line(kinematics: Kinematics, q_from: Array, X_world_tool_to: Pose)
         dq[k + 1] = _rate(kinematics, q[k + 1], twist)
         _check(kinematics, q[k + 1], dq[k + 1], share, q_from)
     return Curve(s, q, dq, np.gradient(dq, h, axis=0, edge_order=2))
-
-
-def way_out(kinematics: Kinematics, q: Array, free: Free, resolution_rad: float) -> list[Array]:
-    """Joints from ``q`` on along which the tool draws back, against its approach axis.
-
-    Out of a box or a compartment a search has to find a narrow way that whoever reached in came by.
-
-    Args:
-        kinematics: of the arm.
-        q: (n,) rad.
-        free: whether joints are valid.
-        resolution_rad: distance between checked points.
-
-    Returns:
-        ``q`` and what follows, as far as it is free and within reach, 0.3 m at most.
-    """
-    way, here = [q], kinematics.forward(q)
-    for k in range(1, _STEPS_OUT_N + 1):
-        position_m = here.position_m - k * _STEP_OUT_M * here.rotation[:, 2]
-        there = replace(here, position_m=position_m)
-        q_next = kinematics.inverse(there, way[-1], tries=1)
-        if q_next is None or np.abs(q_next - way[-1]).max() > _FASTEST_OUT_RAD_PER_M * _STEP_OUT_M:
-            break
-        if line_contact(way[-1], q_next, free, resolution_rad) is not None:
-            break
-        way.append(q_next)
-    return way
 
 
 def _rate(kinematics: Kinematics, q: Array, twist: Array) -> Array:

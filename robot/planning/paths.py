@@ -14,7 +14,7 @@ from robot.errors import PlanningError
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
 from robot.planning.collision import CollisionChecker
-from robot.planning.line import cartesian_line, way_out
+from robot.planning.line import cartesian_line
 from robot.planning.posture import unhindered
 from robot.planning.search import (
     ATTEMPTS,
@@ -248,10 +248,8 @@ class PathPlanner:
         few, until = min(rounds, _AT_ONCE_ROUNDS), time.monotonic() + time_s
         path = connect(q_from, q_to, free, low, high, rough, time_s, seed, few)
         if path is None and rounds > few:
-            out, back = (way_out(self.kinematics, q, free, rough) for q in (q_from, q_to))
             left_s = until - time.monotonic()
-            path = connect(out[-1], back[-1], free, low, high, rough, left_s, seed, rounds)
-            path = path and [*out[:-1], *path, *back[-2::-1]]
+            path = connect(q_from, q_to, free, low, high, rough, left_s, seed, rounds, narrow=True)
         if path is None:
             return None
         rng = np.random.default_rng(seed)
