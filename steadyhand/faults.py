@@ -46,7 +46,7 @@ def faults(
     ] = 0,
     alpha: Annotated[
         float, typer.Option(min=0.0005, max=0.5, help="Share of picks that may count as new.")
-    ] = 0.005,
+    ] = 0.01,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run all anew.")] = False,
     seed: Seed = 0,
     json: Json = False,

@@ -124,7 +124,10 @@ def _observe(
 
 
 def calibrate(picks: list[Floats], alpha: float, bundle: Bundle, origin: str = "") -> NoveltyFile:
-    """Fit on two picks of four, set the threshold on the others, and put it into the bundle.
+    """Fit on one pick in four, set the threshold on the others, and put it into the bundle.
+
+    A pick has a hundred observations, which the fit has plenty of; for the threshold it counts as
+    one, and a single odd pick should not decide it.
 
     Args:
         picks: each pick's observations, as ``observe_picks`` gives them.
@@ -133,8 +136,9 @@ def calibrate(picks: list[Floats], alpha: float, bundle: Bundle, origin: str = "
         origin: how they came about, for the reader of the file.
     """
     seen = [pick.astype(np.float64) for pick in picks]
-    fitted = [pick for k, pick in enumerate(seen) if k % 4 < 2]
-    held_out = [pick for k, pick in enumerate(seen) if k % 4 >= 2]
+    # In eights, so that both ways of seeing, which take turns, are in either part.
+    fitted = [pick for k, pick in enumerate(seen) if k % 8 < 2]
+    held_out = [pick for k, pick in enumerate(seen) if k % 8 >= 2]
     observed = EdgePolicy(bundle).metadata.observation_names
     file = fit(fitted, held_out, alpha, bundle.model("policy"), observed)
     head = f"# What the policy has seen in nominal picks. {origin}".rstrip() + "\n"

@@ -29,7 +29,7 @@ def picks(n: int) -> list[np.ndarray]:
 def test_the_shipped_policy_is_calibrated() -> None:
     novelty = Bundle.load(shipped()).novelty()
     assert novelty is not None
-    assert novelty.file.picks_n >= 200 and novelty.file.alpha <= 0.005
+    assert novelty.file.picks_n >= 200 and novelty.file.alpha <= 0.01
 
 
 def test_a_calibration_goes_into_the_bundle_and_counts_for_its_policy(bundle: Bundle) -> None:
@@ -40,7 +40,7 @@ def test_a_calibration_goes_into_the_bundle_and_counts_for_its_policy(bundle: Bu
     assert set(after.files) == {*bundle.files, NOVELTY}
     assert after.manifest.roles == bundle.manifest.roles
     check = next(c for c in check_bundle(after) if c.name == "novelty")
-    assert check.ok and "40 picks" in check.detail
+    assert check.ok and "60 picks" in check.detail
     policy = after.manifest.roles["policy"]
     other = add_file(after, policy, after.model("policy_fp32"))
     with pytest.raises(SafetyError, match="another policy"):
