@@ -11,7 +11,7 @@ import typer
 from policies.bundle.format import Bundle, shipped
 from policies.evaluation.faults import Campaign, CampaignName, default_out, run_campaign
 from policies.evaluation.novelty import calibrate as calibrate_novelty
-from policies.evaluation.novelty import observe_picks
+from policies.evaluation.novelty import least_picks, observe_picks
 from policies.evaluation.soak import soak as run_soak
 from policies.provenance import git_commit
 from robot.errors import ConfigError
@@ -55,6 +55,11 @@ def faults(
     source = bundle or shipped()
     if calibrate:
         loaded = Bundle.load(source)
+        if calibrate < least_picks(alpha):
+            raise ConfigError(
+                f"calibrate: alpha {alpha:g} needs at least {least_picks(alpha)} picks, "
+                f"got {calibrate}"
+            )
         with progress("picks", calibrate) as bar:
             picks = observe_picks(
                 source, calibrate, seed, workers, on_pick=lambda: bar.advance(bar.task_ids[0])

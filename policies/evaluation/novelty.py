@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -121,6 +122,16 @@ def _observe(
     finally:
         station.close()
     return out
+
+
+def least_picks(alpha: float) -> int:
+    """So many make a calibration of which ``alpha`` of further picks may count as new."""
+    held_out = math.ceil(1.0 / alpha - 1e-9) - 1
+    return next(n for n in range(held_out, 3 * held_out + 9) if n - _fitted_n(n) >= held_out)
+
+
+def _fitted_n(picks: int) -> int:
+    return sum(k % 8 < 2 for k in range(picks))
 
 
 def calibrate(picks: list[Floats], alpha: float, bundle: Bundle, origin: str = "") -> NoveltyFile:

@@ -11,7 +11,7 @@ import pytest
 from policies.bundle.format import Bundle, add_file, shipped
 from policies.bundle.manifest import NOVELTY, BundleError
 from policies.bundle.verify import check_bundle
-from policies.evaluation.novelty import calibrate, observe_picks
+from policies.evaluation.novelty import calibrate, least_picks, observe_picks
 from robot import observation
 from robot.errors import SafetyError
 
@@ -46,6 +46,14 @@ def test_a_calibration_goes_into_the_bundle_and_counts_for_its_policy(bundle: Bu
     with pytest.raises(SafetyError, match="another policy"):
         other.novelty()
     assert not next(c for c in check_bundle(other) if c.name == "novelty").ok
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.05, 0.03, 0.01, 0.005, 1 / 3])
+def test_the_fewest_picks_that_make_a_calibration(bundle: Bundle, alpha: float) -> None:
+    least = least_picks(alpha)
+    calibrate(picks(least), alpha, bundle)
+    with pytest.raises(SafetyError, match="held-out picks"):
+        calibrate(picks(least - 1), alpha, bundle)
 
 
 def test_a_file_that_does_not_fit_leaves_the_bundle_as_it_was(bundle: Bundle) -> None:
