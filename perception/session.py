@@ -5,9 +5,13 @@ Detector, scorer and policy all run in sessions that are opened here.
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import io
 import logging
 import os
-from dataclasses import dataclass
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,14 +98,18 @@ def open_session(
         others = ";".join(str(core + 1) for core in config.cores[1:])  # counted from 1 there
         if others:
             options.add_session_config_entry("session.intra_op_thread_affinities", others)
-    providers = _providers(config)
+    names = _that_start(config.providers)
+    if names:
+        ort.set_default_logger_severity(3)  # it warns of plugins that nobody asked for
+    providers = [(_PROVIDERS[n], _options(n, config)) for n in names] + [(_PROVIDERS["cpu"], {})]
     try:
-        return ort.InferenceSession(model, options, providers=providers)
+        # Its own fallback prints a page for each session, and passes over the second choice.
+        return ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime raises a dozen classes with no common base
-        if providers == [_PROVIDERS["cpu"]]:
+        if not names:
             raise ModelError(f"{name}: is not a model that runs here: {_line(error)}") from error
-        _tell(f"{name}: {config.providers[0]} cannot run it ({_line(error)}); the processor does")
-        return open_session(model, name, _on_cpu(config))
+        _tell(f"{name}: {names[0]} cannot run it ({_line(error)}); going on without")
+        return open_session(model, name, replace(config, providers=names[1:]))
 
 
 def open_model(
@@ -147,20 +155,44 @@ def pin(core: int) -> None:
         ) from error
 
 
-def _providers(config: SessionConfig) -> list[Any]:
-    """As ONNX Runtime takes them, with the processor at the end."""
+def _that_start(wanted: tuple[Provider, ...]) -> tuple[Provider, ...]:
+    """Those besides the processor that this ONNX Runtime has and whose libraries load here."""
     have = available()
-    chosen: list[Any] = []
-    for name in config.providers:
+    chosen: list[Provider] = []
+    for name in wanted:
         if name not in have:
             _tell(
                 f"{name}: this ONNX Runtime has no such execution provider "
                 f"(it comes with {_PACKAGES.get(name, 'another build')}); going on without"
             )
         elif name != "cpu":
-            options = _options(name, config)
-            chosen.append((_PROVIDERS[name], options) if options else _PROVIDERS[name])
-    return [*chosen, _PROVIDERS["cpu"]]
+            problem = _cannot_load(name)
+            if problem:
+                _tell(f"{name}: does not start here ({problem}); going on without")
+            else:
+                chosen.append(name)
+    return tuple(chosen)
+
+
+@functools.cache
+def _cannot_load(name: Provider) -> str:
+    """Why the provider's library does not load; empty where it does, or is part of the runtime.
+
+    ONNX Runtime prints its own error for each session, and goes on without a word of the choice.
+    """
+    if name in ("cuda", "tensorrt") and hasattr(ort, "preload_dlls"):
+        with redirect_stdout(io.StringIO()):  # it prints what it does not find
+            ort.preload_dlls()  # CUDA's libraries, where they were installed as packages
+    folder = Path(ort.__file__).parent / "capi"
+    library = folder / f"libonnxruntime_providers_{name}.so"
+    if not library.is_file():
+        return ""
+    try:
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return _line(error)
+    return ""
 
 
 def _options(name: str, config: SessionConfig) -> dict[str, Any]:
@@ -172,16 +204,13 @@ def _options(name: str, config: SessionConfig) -> dict[str, Any]:
                 "trt_timing_cache_enable": True} if cache else {}  # fmt: skip
         return {"device_id": config.device, **kept}
     if name == "cuda":
-        return {"device_id": config.device}
+        # Rounded to 10 bits, products are off by a hundred times what parity allows.
+        return {"device_id": config.device, "use_tf32": 0}
     if name == "openvino":
         return {"num_of_threads": config.threads, **({"cache_dir": str(cache)} if cache else {})}
     if name == "xnnpack":
         return {"intra_op_num_threads": config.threads}
     return {}
-
-
-def _on_cpu(config: SessionConfig) -> SessionConfig:
-    return SessionConfig(threads=config.threads, cores=config.cores)
 
 
 def _tell(line: str) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from perception.detector import OnnxDetector
 from perception.scorer import OnnxGraspScorer
 from policies.bundle.format import Bundle
-from policies.bundle.verify import check_bundle
+from policies.bundle.verify import INT8_TOLERANCE, check_bundle
 from policies.edge.deadline import Deadline, EdgeConfig
 from policies.edge.events import tell
 from policies.edge.novelty import Novelty
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from policies.edge.metrics import Metrics
 
 Floats = NDArray[np.float32]
+
+_RECORDED_N = 32
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ class Models:
             OnnxDetector(bundle.model("detector"), session) if bundle.has("detector") else None
         )
         scorer = OnnxGraspScorer(bundle.model("scorer"), session) if bundle.has("scorer") else None
-        recorded = bundle.reference().get("policy/in/observation")
+        reference = bundle.reference()
+        _must_act_as_recorded(policy, reference, role, bundle.root)
+        recorded = reference.get("policy/in/observation")
         digest = bundle.manifest.files[bundle.manifest.roles[role]].sha256[:12]
         return cls(
             f"{bundle.root.name}:{digest}",
@@ -68,6 +72,23 @@ class Models:
             detector,
             scorer,
             None if recorded is None else Novelty(recorded),
+        )
+
+
+def _must_act_as_recorded(
+    policy: EdgePolicy, reference: Mapping[str, NDArray[Any]], role: str, root: Path
+) -> None:
+    """The way that actions take here, an accelerator's memory say, changes nothing about them."""
+    seen, given = (reference.get(f"{role}/{end}") for end in ("in/observation", "out/action"))
+    if seen is None or given is None or policy.metadata.chunking is not None:
+        return
+    rows = np.flatnonzero(np.isfinite(seen).all(axis=1))[:_RECORDED_N]
+    off = max((float(np.abs(policy.act(seen[k]) - given[k]).max()) for k in rows), default=0.0)
+    policy.reset()
+    if not off <= INT8_TOLERANCE:
+        raise SteadyhandError(
+            f"{root}: {role}: acts otherwise here than was recorded, off by {off:.3g}; at most "
+            f"{INT8_TOLERANCE:g} is allowed"
         )
 
 

@@ -87,6 +87,8 @@ class EdgePolicy:
         )
         self._binding.bind_ortvalue_input("observation", self._held[0])
         self._binding.bind_ortvalue_output("action", self._held[1])
+        # A device with memory of its own gets its copy of the input when that is bound.
+        self._copies = self._session.get_providers()[0] != "CPUExecutionProvider"
         self._shape = (n_obs,)
         for _ in range(3):  # warm-up: the first runs allocate and plan
             self.act(np.zeros(n_obs, dtype=np.float32))
@@ -134,7 +136,11 @@ class EdgePolicy:
             where = self.metadata.observation_names[int(bad[0])] if bad.size else "a huge number"
             raise SafetyError(f"{self._name}: the observation is not finite at {where!r}")
         self._row[:] = observation if self._memory is None else self._memory.see(observation)
+        if self._copies:
+            self._binding.bind_ortvalue_input("observation", self._held[0])
         self._session.run_with_iobinding(self._binding)
+        if self._copies:
+            self._binding.synchronize_outputs()
         action = self._result if self._memory is None else self._memory.blend(self._result)
         if out is None:
             return action.copy()

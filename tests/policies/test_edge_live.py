@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 
+import perception.session
 from perception.session import SessionConfig, available, open_session
 from policies.bundle.format import Bundle, shipped, write_bundle
 from policies.bundle.tampering import put
@@ -137,6 +138,54 @@ def test_what_is_missing_is_told_and_the_processor_serves(
         caplog.clear()
         open_session(model, "p", SessionConfig(providers=(provider, "cpu")))
         assert not caplog.text  # once is enough
+
+
+def test_a_provider_that_does_not_start_is_told_in_one_line(
+    small: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perception.session, "available", lambda: ("cpu", "tensorrt"))
+    monkeypatch.setattr(perception.session, "_cannot_load", lambda name: "libnvinfer.so.10: no")
+    monkeypatch.setattr(perception.session, "_told", set())
+    model = Bundle.load(small).model("policy")
+    with caplog.at_level(logging.WARNING):
+        session = open_session(model, "p", SessionConfig(providers=("tensorrt", "cpu")))
+    assert session.get_providers() == ["CPUExecutionProvider"]
+    assert [r.message for r in caplog.records] == [
+        "tensorrt: does not start here (libnvinfer.so.10: no); going on without"
+    ]
+
+
+def test_a_library_that_does_not_load_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "onnxruntime" / "__init__.py"
+    (fake.parent / "capi").mkdir(parents=True)
+    library = fake.parent / "capi" / "libonnxruntime_providers_openvino.so"
+    monkeypatch.setattr(perception.session.ort, "__file__", str(fake))
+    why = perception.session._cannot_load.__wrapped__
+    assert why("openvino") == ""  # part of the runtime itself
+    library.write_bytes(b"no library")
+    assert "libonnxruntime_providers_shared.so" in why("openvino")
+
+
+def test_a_policy_with_memory_of_its_own_sees_each_observation(small: Path) -> None:
+    """As on a GPU, where a bound input is copied at once, and not again when it changes."""
+    policy, other = EdgePolicy(small), EdgePolicy(small)
+    other._copies = True
+    for row in observations(small)[:20]:
+        assert np.array_equal(policy.act(row), other.act(row))
+
+
+def test_models_that_act_otherwise_than_recorded_are_refused(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LiveModels(small)
+    act = EdgePolicy.act
+    stale = observations(small)[0]
+    # What an accelerator gave that never saw another observation than the first.
+    monkeypatch.setattr(EdgePolicy, "act", lambda self, row, out=None: act(self, stale, out))
+    with pytest.raises(SteadyhandError, match="acts otherwise here than was recorded"):
+        LiveModels(small)
 
 
 def test_threads_are_bound_on_request(small: Path) -> None:
