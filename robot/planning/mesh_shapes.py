@@ -28,7 +28,9 @@ Array = NDArray[np.float64]
 
 _CORNERS_N = 60  # of a hull: more are slower to check and hardly closer
 _HALF_TOUCHES = 0.5
+_ALWAYS_NEAR_M = 0.02
 _SAMPLES_N = 60
+_RULES = 2  # counts up when they give other solids, so that none of before are read
 
 
 def arm_shapes(limits: RobotLimits, kinematics: Kinematics) -> ArmShapes:
@@ -57,15 +59,16 @@ def _key(limits: RobotLimits) -> str:
     """Changes with what the solids are made of beside the URDF: home, fingers, meshes."""
     meshes = re.findall(r'filename="([^"]+)"', limits.urdf.read_text(encoding="utf-8"))
     stamps = [(name, Path(name).stat().st_mtime_ns) for name in meshes if Path(name).is_file()]
-    plain = repr((limits.home_rad.tolist(), limits.fingers, stamps))
+    plain = repr((_RULES, limits.home_rad.tolist(), limits.fingers, stamps))
     return hashlib.sha256(plain.encode()).hexdigest()[:12]
 
 
 def shapes_from_urdf(limits: RobotLimits, kinematics: Kinematics) -> ArmShapes:
     """Convex hulls of the URDF's collision geometry, and which pairs of links to check.
 
-    Not checked are neighbours, links that touch at home, and links that touch in most postures:
-    their hulls overlap where their true surfaces do not.
+    Not checked are neighbours, links that touch at home or in most postures, and links that are
+    close to each other in every posture, as those are that turn beside each other: their hulls
+    overlap where their true surfaces do not, and no way round them is any better.
 
     Raises:
         ConfigError: the URDF has no collision geometry, or a mesh is missing.
@@ -208,17 +211,16 @@ def _needless(
     joints = limits.joints
     low = np.maximum(joints.lower_rad, -np.pi)
     high = np.minimum(joints.upper_rad, np.pi)
-    counts: dict[str, int] = {}
-    for _ in range(_SAMPLES_N):
-        for pair in solids.contacts(rng.uniform(low, high)):
-            counts[pair] = counts.get(pair, 0) + 1
-    often = {pair for pair, n in counts.items() if n > _HALF_TOUCHES * _SAMPLES_N}
-    often |= solids.contacts(limits.home_rad)
+    at = [
+        solids.gaps(q) for q in (limits.home_rad, *rng.uniform(low, high, (_SAMPLES_N, len(low))))
+    ]
     needless = []
     names = list(shapes.links)
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
             near = abs(parent[a] - parent[b]) <= 1 or min(parent[a], parent[b]) >= last
-            if near or f"{a} hits {b}" in often:
+            gap_m = np.array([gaps.get((a, b), np.inf) for gaps in at])
+            touch = gap_m[0] <= 0 or np.mean(gap_m[1:] <= 0) > _HALF_TOUCHES
+            if near or touch or gap_m.max() <= _ALWAYS_NEAR_M:
                 needless.append((a, b))
     return needless

@@ -147,6 +147,17 @@ class Solids:
             if result.isCollision()
         )
 
+    def gaps(self, q: Array) -> dict[tuple[str, str], float]:
+        """How far the arm's own links are from each other at joints (n,) rad, m; below 0: touch."""
+        geometry, data = self._geometry, self._geometry_data
+        pin.computeDistances(self._model, self._data, geometry, data, q)
+        out: dict[tuple[str, str], float] = {}
+        for pair, result in zip(geometry.collisionPairs, data.distanceResults, strict=True):
+            if pair.second not in self._surroundings:
+                links = self._owner[pair.first], self._owner[pair.second]
+                out[links] = min(out.get(links, np.inf), float(result.min_distance))
+        return out
+
     def open(self, opening_m: float) -> None:
         """Place the fingers."""
         for index, rest, link in self._finger_rest:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,7 +14,7 @@ from robot.kinematics import Kinematics
 from robot.limits import load_limits
 from robot.planning.collision import CollisionChecker
 from robot.planning.hulls import UNIT_BALL
-from robot.planning.mesh_shapes import arm_shapes
+from robot.planning.mesh_shapes import arm_shapes, shapes_from_urdf
 from robot.planning.obstacles import Box
 from robot.planning.paths import PathPlanner
 from robot.planning.scene import SceneModel
@@ -125,3 +128,56 @@ def test_solids_out_of_meshes_hold_the_meshes(name: str) -> None:
     out = (points @ hull[:, :3].T + hull[:, 3]).max()
     assert out < 1e-3
     assert not CollisionChecker(limits, kinematics).contacts(limits.home_rad)
+
+
+def _disc(name: str, height_m: float, at_m: tuple[float, float]) -> str:
+    shape = '<cylinder radius="0.05" length="0.04"/>'
+    return (
+        f'<link name="{name}"><collision><origin xyz="{at_m[0]} {at_m[1]} {height_m}"/>'
+        f"<geometry>{shape}</geometry></collision></link>"
+    )
+
+
+def test_links_that_turn_close_beside_each_other_are_not_checked(tmp_path: Path) -> None:
+    """A disc 1 cm above another one on the same axis is so in every posture; one aside is not."""
+    from types import SimpleNamespace
+
+    import pinocchio as pin
+
+    links = [_disc("base", 0.0, (0, 0)), _disc("one", 0.02, (0.2, 0))]
+    links += [
+        _disc("two", 0.05, (0, 0)),
+        _disc("three", 0.05, (0, 0.2)),
+        _disc("four", 0.1, (0, 0)),
+    ]
+    names = ["base", "one", "two", "three", "four"]
+    joints = [
+        f'<joint name="{b}_joint" type="revolute"><parent link="{a}"/><child link="{b}"/>'
+        '<axis xyz="0 0 1"/><limit lower="-3" upper="3" effort="1" velocity="1"/></joint>'
+        for a, b in itertools.pairwise(names)
+    ]
+    file = tmp_path / "discs.urdf"
+    file.write_text(f'<robot name="discs">{"".join(links + joints)}</robot>')
+    model = pin.buildModelFromUrdf(str(file))
+    limits = SimpleNamespace(
+        urdf=file, name="discs", tool_frame="four", fingers={}, home_rad=np.zeros(4),
+        joints=SimpleNamespace(lower_rad=np.full(4, -3.0), upper_rad=np.full(4, 3.0)),
+        gripper=SimpleNamespace(max_opening_m=0.0),
+    )  # fmt: skip
+    shapes = shapes_from_urdf(limits, SimpleNamespace(model=model, limits=limits))
+    assert ("base", "two") in shapes.ignored
+    assert {("base", "three"), ("one", "three"), ("one", "four")} <= set(shapes.checked_pairs())
+
+
+def test_gaps_close_where_links_touch() -> None:
+    checker = CollisionChecker(LIMITS, KINEMATICS)
+    solids = checker._solids(1)
+    rng = np.random.default_rng(3)
+    touching = 0
+    for _ in range(60):
+        q = rng.uniform(LIMITS.joints.lower_rad, LIMITS.joints.upper_rad)
+        closed = {f"{a} hits {b}" for (a, b), gap_m in solids.gaps(q).items() if gap_m <= 0}
+        own = {text for text in solids.contacts(q) if "table" not in text}
+        assert closed == own
+        touching += bool(own)
+    assert touching > 3
