@@ -90,7 +90,7 @@ class Manifest:
             content = json.loads(data)
             if content["kind"] != KIND:
                 raise BundleError(f"{name}: is no manifest of a Steadyhand bundle")
-            if content["version"] != VERSION:
+            if _of(int, content["version"]) != VERSION:
                 raise BundleError(
                     f"{name}: bundle version {content['version']!r} is not supported by this "
                     f"release, expected {VERSION}"

@@ -154,6 +154,7 @@ def _outside(content: dict) -> None:
     ("change", "message"),
     [
         (lambda c: c.update(version=2), "version 2 is not supported"),
+        (lambda c: c.update(version=True), "malformed"),  # equal to 1, and no number
         (lambda c: c.update(kind="zip"), "is no manifest"),
         (_outside, "not a path inside the bundle"),
         (lambda c: c["files"].update({"/etc/passwd": c["files"]["CARD.md"]}), "not a path inside"),
