@@ -127,6 +127,11 @@ class CollisionChecker:
         self._closed = list(closed)
         self._changed()
 
+    @property
+    def closed(self) -> tuple[Box, ...]:
+        """Zones in which nothing stands, and which are not free all the same."""
+        return tuple(self._closed)
+
     def prepare(self) -> None:
         """Make now what the first check after a change of the scene would make; milliseconds."""
         for which in (_HULLS, _ALL):

@@ -27,15 +27,14 @@ from robot.planning.search import (
     shortcut,
     thinned,
 )
-from robot.planning.timing import Curve, MotionLimits, section, time_curve
+from robot.planning.timing import MotionLimits, section, time_curve
+from robot.planning.tool_speed import fastest
 from robot.types import Pose, Trajectory
 
 Array = NDArray[np.float64]
 
 # How closely a path is looked at for what would slow the arm down on it.
 _LOOKED_AT_RAD = 0.12
-# Share of the tool's speed limit that paths use; reckoned at so many places of each span.
-_TOOL_SPEED_SHARE, _TOOL_SPEEDS_N = 0.9, 12
 # What is not found in so many rounds lies in a narrow place, as a rule.
 _AT_ONCE_ROUNDS = 200
 _ROUGHER = 2.0  # a search's steps over those: what it finds is looked at again
@@ -277,19 +276,12 @@ class PathPlanner:
         if rounded is None:
             return _standing(waypoints[0])
         curve, spans = rounded
+        closed = self.checker.closed
         parts = [
-            section(curve, a, b, motion, cruise, self._fastest(curve, a, b))
+            section(curve, a, b, motion, cruise, fastest(self.kinematics, curve, a, b, closed))
             for a, b, cruise in spans
         ]
         return time_curve(curve, parts, motion, config.rate_hz)
-
-    def _fastest(self, curve: Curve, start: float, end: float) -> float:
-        """ds/dt with which the tool keeps within its speed between two values of the curve's s."""
-        q, dq, *_ = curve.evaluate(np.linspace(start, end, _TOOL_SPEEDS_N))
-        jacobian = self.kinematics.jacobian
-        ways = [float(np.linalg.norm(jacobian(a)[:3] @ b)) for a, b in zip(q, dq, strict=True)]
-        most = _TOOL_SPEED_SHARE * self.limits.cartesian.velocity_m_s
-        return most / max(*ways, 1e-9)
 
     def _validity(self, q_from: Array) -> Free:
         """Whether joints are free, contacts at the start forgiven close to it."""

@@ -19,6 +19,9 @@ from robot.limits import load_limits
 from robot.planning.collision import Box, CollisionChecker
 from robot.planning.obstacles import tray_walls
 from robot.planning.paths import PathConfig, PathPlanner
+from robot.planning.timing import Curve
+from robot.planning.tool_speed import fastest
+from robot.safety.config import Zone
 from robot.types import Pose, Trajectory
 
 LIMITS = load_limits("panda")
@@ -274,3 +277,33 @@ def test_out_of_a_narrow_place_soon_and_the_same_way_again(
         assert sum(asked[:2]) < 4000
         again = plan.to_joints(scene.start_rad, scene.goal_rad)
         np.testing.assert_array_equal(motion.position_rad, again.position_rad)
+
+
+def test_before_a_closed_zone_the_tool_can_stop() -> None:
+    """As fast towards it as the monitor lets it; where there is none, or none ahead, faster."""
+    zone = Zone((0.45, 0.36, -0.1), (0.85, 0.75, 0.6), "corner")
+    low, high = np.array(zone.min_m), np.array(zone.max_m)
+    ends = [np.array([a, 0.9, 0.0, -0.8, 0.0, 1.7, 0.8]) for a in (-0.6, 0.3)]
+    s = np.linspace(0.0, 1.0, 201)
+
+    def sweep(q_from: np.ndarray, q_to: np.ndarray) -> Curve:
+        way = np.tile(q_to - q_from, (len(s), 1))
+        return Curve(s, q_from + s[:, None] * (q_to - q_from), way, 0.0 * way)
+
+    curve = sweep(*ends)
+    q, dq, *_ = curve.evaluate(s)
+    tools = np.array([KINEMATICS.forward(a).position_m for a in q])
+    ways = np.array([KINEMATICS.jacobian(a)[:3] @ b for a, b in zip(q, dq, strict=True)])
+    sides = np.where(tools < low, 1.0, -1.0)
+    gap = sides * np.maximum(np.maximum(low - tools, tools - high), 0)
+    distance = np.linalg.norm(gap, axis=1)
+    closing = (gap * ways).sum(axis=1) / distance
+    lets = np.sqrt(2 * 2.0 * (distance - 0.005))
+    heedless = fastest(KINEMATICS, curve, 0.0, 1.0, [])
+    heeding = fastest(KINEMATICS, curve, 0.0, 1.0, [zone.box])
+    assert (heedless * closing > lets).any()
+    assert (heeding * closing <= lets).all() and heeding > 0.3 * heedless
+    away = sweep(*ends[::-1])
+    assert fastest(KINEMATICS, away, 0.0, 1.0, [zone.box]) == pytest.approx(
+        fastest(KINEMATICS, away, 0.0, 1.0, [])
+    )
