@@ -23,6 +23,7 @@ from robot.planning.search import (
     both,
     connect,
     corners_rounded,
+    length,
     line_contact,
     shortcut,
     thinned,
@@ -37,6 +38,8 @@ Array = NDArray[np.float64]
 _LOOKED_AT_RAD = 0.12
 # What is not found in so many rounds lies in a narrow place, as a rule.
 _AT_ONCE_ROUNDS = 200
+# There the first way found is a crooked one, more often than not: the shortest of so many is taken.
+_WAYS_OUT_N, _AGAIN_ROUNDS = 3, 2000
 _ROUGHER = 2.0  # a search's steps over those: what it finds is looked at again
 
 
@@ -245,14 +248,21 @@ class PathPlanner:
         low, high = np.minimum(joints.lower_rad, q_from), np.maximum(joints.upper_rad, q_from)
         rough = _ROUGHER * resolution_rad
         few, until = min(rounds, _AT_ONCE_ROUNDS), time.monotonic() + time_s
-        path = connect(q_from, q_to, free, low, high, rough, time_s, seed, few)
-        if path is None and rounds > few:
-            left_s = until - time.monotonic()
-            path = connect(q_from, q_to, free, low, high, rough, left_s, seed, rounds, narrow=True)
-        if path is None:
-            return None
-        rng = np.random.default_rng(seed)
-        return shortcut(path, free, resolution_rad, self.config.shortcut_tries, rng)
+        found = [connect(q_from, q_to, free, low, high, rough, time_s, seed, few)]
+        if found == [None] and rounds > few:
+            for number in range(_WAYS_OUT_N):
+                left_s, limit = until - time.monotonic(), rounds if number == 0 else _AGAIN_ROUNDS
+                way = q_from, q_to, free, low, high, rough, left_s, seed + number, limit
+                found.append(connect(*way, narrow=True))
+                if found[-1] is None:
+                    break
+        tries = self.config.shortcut_tries
+        short = [
+            shortcut(path, free, resolution_rad, tries, np.random.default_rng(seed))
+            for path in found
+            if path is not None
+        ]
+        return min((path for path in short if path is not None), key=length, default=None)
 
     def _nothing_found(self, q_from: Array, q_to: Array, free: Free) -> str:
         at = line_contact(q_from, q_to, free, self.config.resolution_rad)

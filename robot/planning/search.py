@@ -186,10 +186,15 @@ def shortcut(
         b = path[j] + (path[j + 1] - path[j]) * ((high - ends[j]) / lengths[j])
         if line_contact(a, b, free, resolution_rad) is None:
             path = [*path[: i + 1], a, b, *path[j + 1 :]]
-            saved = float(ends[-1]) - sum(_lengths(path))
+            saved = float(ends[-1]) - length(path)
             if saved > _WORTHWHILE * ends[-1]:
                 in_vain = 0
     return _pruned(path, free, resolution_rad)
+
+
+def length(path: list[Array]) -> float:
+    """Of a polyline, rad."""
+    return sum(_lengths(path))
 
 
 def _lengths(path: list[Array]) -> list[float]:
