@@ -66,7 +66,7 @@ def cartesian_line(kinematics: Kinematics, q_from: Array, X_world_tool_to: Pose)
         share = s[k + 1] / length
         spin = geometry.matrix_from_quat(geometry.quat_from_axis_angle(axis, angle * share))
         rotation = spin @ begin[:3, :3]
-        q[k + 1] = _onto(kinematics, guess, begin[:3, 3] + share * way, rotation)
+        q[k + 1] = onto(kinematics, guess, begin[:3, 3] + share * way, rotation)
         dq[k + 1] = _rate(kinematics, q[k + 1], twist)
         _check(kinematics, q[k + 1], dq[k + 1], share, q_from)
     return Curve(s, q, dq, np.gradient(dq, h, axis=0, edge_order=2))
@@ -78,7 +78,8 @@ def _rate(kinematics: Kinematics, q: Array, twist: Array) -> Array:
     return np.asarray(J.T @ np.linalg.solve(J @ J.T + 1e-9 * np.eye(6), twist))
 
 
-def _onto(kinematics: Kinematics, q: Array, position_m: Array, rotation: Array) -> Array:
+def onto(kinematics: Kinematics, q: Array, position_m: Array, rotation: Array) -> Array:
+    """The joints nearest to ``q`` (n,) with the tool there, (3,) m and (3, 3); after two steps."""
     for _ in range(2):
         now = kinematics.forward_matrix(q)
         error = np.concatenate(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.kinematics import Kinematics
+from robot.planning.line import onto
 from robot.types import Pose
 
 Array = NDArray[np.float64]
@@ -19,6 +20,9 @@ WELL_CONDITIONED = 16.0
 
 _SWING_RAD, _SWINGS = 0.3, 10
 """The elbow is swung aside in such steps of all joints together, so many to either side."""
+
+_STEP_M = 0.02
+"""So closely the way through the poses is followed."""
 
 _PATH_CONDITION = 22.0
 """A planned path drives joints at 0.6 of their speed at most: that is slowed from 25 on."""
@@ -36,17 +40,33 @@ def worst_condition(
         apart: whether the arm's own links are well apart at joints (n,) rad.
 
     Returns:
-        Infinity where links come close to each other, None where a pose cannot be reached.
+        Infinity where a joint comes to its end or links come close to each other, None where a
+        pose cannot be reached.
     """
-    through = [q]
-    for pose in poses:
-        there = kinematics.inverse(pose, q, tries=3)
-        if there is None:
-            return None
-        through.append(there)
-    if apart is not None and not all(map(apart, through)):
+    if any(kinematics.inverse(pose, q, tries=3) is None for pose in poses):
+        return None
+    through = _followed(kinematics, poses, q)
+    if through is None or (apart is not None and not all(map(apart, through))):
         return math.inf
     return max(map(kinematics.condition, through))
+
+
+def _followed(kinematics: Kinematics, poses: Sequence[Pose], q: Array) -> list[Array] | None:
+    """Joints straight through the poses, each the nearest to the last, as the servo goes.
+
+    Inverse kinematics finds its own way round the end of a joint, the servo does not: None there.
+    """
+    joints, through = kinematics.limits.joints, [q]
+    for pose in poses:
+        at = kinematics.forward(through[-1]).position_m
+        way = pose.position_m - at
+        steps = max(1, math.ceil(float(np.linalg.norm(way)) / _STEP_M))
+        for k in range(1, steps + 1):
+            there = onto(kinematics, through[-1], at + way * (k / steps), pose.rotation)
+            if (there < joints.lower_rad).any() or (there > joints.upper_rad).any():
+                return None
+            through.append(there)
+    return through
 
 
 def elbow_aside(

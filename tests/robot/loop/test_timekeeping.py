@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from robot.errors import ConfigError
 from robot.loop import clock as module
+from robot.loop import meter as meters
 from robot.loop.clock import FollowingClock, PacedClock, RealClock
 from robot.loop.executor import Executor
 from robot.loop.meter import Histogram, Meter
@@ -84,16 +85,16 @@ def test_a_rate_that_does_not_divide_is_refused_by_name():
         Executor(Ticking(), 240.0, [Node("policy", 7.0)])
 
 
-def test_work_beyond_the_period_is_an_overrun_and_a_late_end_a_miss():
+def test_work_beyond_the_period_is_an_overrun_and_a_late_end_a_miss(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    walls = [0]
+    monkeypatch.setattr(meters.time, "perf_counter", lambda: walls[0] * 1e-9)
     meter = Meter(0.004)
-    meter.begin(0.0)
-    meter.end()
-    meter.begin(0.0)
-    time.sleep(0.006)
-    meter.end()
-    meter.begin(0.0039)
-    time.sleep(0.001)
-    meter.end()
+    for late_s, work_ns in ((0.0, 100_000), (0.0, 6_000_000), (0.0039, 1_000_000)):
+        meter.begin(late_s)
+        walls[0] += work_ns
+        meter.end()
     assert (meter.ticks, meter.overruns, meter.missed) == (3, 1, 2)
     meter.pause()
     meter.end()
