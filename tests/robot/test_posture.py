@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robot.execution.servo import CartesianServo
 from robot.geometry import grasp_rotation
 from robot.kinematics import Kinematics
 from robot.limits import load_limits
@@ -128,3 +129,28 @@ def test_paths_go_around_singular_postures_where_their_ends_are_good():
         needed += 1
         good += all(map(well, paths.to_joints(q_from, q_to).position_rad[::10]))
     assert good >= 5
+
+
+def test_the_way_down_is_followed_as_the_servo_goes_it() -> None:
+    """Close to the base: each pose has good joints, and the servo gets stuck on the way to them."""
+    q = np.array([0.95, -0.29, -1.12, -2.94, -0.68, 2.73, -0.13])
+    here = KINEMATICS.forward(q)
+
+    def down(by_m: float) -> Pose:
+        return Pose("world", "tool0", here.position_m - [0.0, 0.0, by_m], here.quat_xyzw)
+
+    poses = [down(0.05), down(0.1), down(-0.12)]
+    alone = [KINEMATICS.inverse(pose, q, tries=3) for pose in poses]
+    assert all(KINEMATICS.condition(there) < WELL_CONDITIONED for there in alone)
+    assert worst_condition(KINEMATICS, poses, q) > WELL_CONDITIONED
+
+    def driven(start: np.ndarray) -> float:
+        servo = CartesianServo(KINEMATICS, LIMITS)
+        servo.reset(start)
+        path, _ = servo.rollout(np.array([0.0, 0.0, -0.05, 0.0, 0.0, 0.0]), 480)
+        return max(map(KINEMATICS.condition, path[::12]))
+
+    assert driven(q) > WELL_CONDITIONED
+    aside, condition = elbow_aside(KINEMATICS, poses, q, CHECKER.is_apart)
+    assert condition < worst_condition(KINEMATICS, poses, q)
+    assert driven(aside) < driven(q)
