@@ -108,7 +108,7 @@ class PathPlanner:
     def to_joints(self, q_from: Array, q_to: Array, speed_scale: float = 1.0) -> Trajectory:
         """A timed path from rest at ``q_from`` to rest at ``q_to``.
 
-        The straight joint-space line when it is free; otherwise a path found by RRTConnect,
+        The straight joint-space line when it is free; otherwise a path found by a search,
         shortened, its corners rounded. Where monitors would slow the arm down on it, near a
         singular posture or with links close to each other, and not at its ends, one around that is
         sought, too.
