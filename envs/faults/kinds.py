@@ -65,7 +65,10 @@ KINDS: tuple[Kind, ...] = (
          ("slow",), 500, 500, monitor="singularity"),
     Kind("arm_folded", commands.Folded, ("slow", "halt"), 900, 900, monitor="distance"),
     # What happens around
-    Kind("push", lambda: surroundings.Pushed(150.0),
+    # At the fingertips the sixth joint is at its limit, too, and its torque halts; on the wrist
+    # no motor is.
+    Kind("push", lambda: surroundings.Pushed(150.0), ("halt",), 24, phases=_MOVES),
+    Kind("lean", lambda: surroundings.Pushed(150.0, wrist=True),
          ("halt",), 24, monitor="contact", phases=_MOVES),
     Kind("wrench", lambda: surroundings.Wrung(11.93), ("halt",), 48, monitor="torque"),
     Kind("obstacle", surroundings.Blocked, ("slow", "halt"), 36),

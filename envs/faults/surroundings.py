@@ -11,7 +11,7 @@ from envs.faults.injector import Injector
 
 Array = NDArray[np.float64]
 
-_HAND, _TOOL = 8, 11
+_WRIST, _HAND, _TOOL = 5, 8, 11
 _FINGERS = (9, 10)
 _LET_GO_TICKS = 12  # after a halt
 
@@ -20,10 +20,10 @@ def over(run: Injector) -> bool:
     return run.halt is not None and run.world.ticks - run.halt > _LET_GO_TICKS
 
 
-def drag(run: Injector, force_n: float) -> None:
-    """Pull the tool up with so much during the coming tick, or down."""
+def drag(run: Injector, force_n: float, link: int = _TOOL) -> None:
+    """Pull the hand up with so much during the coming tick, or down, where ``link`` is."""
     client, arm = run.world.client, run.world.arm_id
-    at = pybullet.getLinkState(arm, _TOOL, physicsClientId=client)[4]
+    at = pybullet.getLinkState(arm, link, physicsClientId=client)[4]
     pybullet.applyExternalForce(
         arm, _HAND, [0.0, 0.0, force_n], at, pybullet.WORLD_FRAME, physicsClientId=client
     )
@@ -34,10 +34,11 @@ class Pushed(Fault):
 
     Args:
         force_n: with which.
+        wrist: in line with the sixth joint, which then does not feel it.
     """
 
-    def __init__(self, force_n: float) -> None:
-        self._force_n = force_n
+    def __init__(self, force_n: float, wrist: bool = False) -> None:
+        self._force_n, self._link = force_n, _WRIST if wrist else _TOOL
 
     def begin(self, run: Injector) -> None:
         """Whence."""
@@ -48,7 +49,7 @@ class Pushed(Fault):
         """One tick of it."""
         if over(run):
             return
-        drag(run, self._sign * self._force_n)
+        drag(run, self._sign * self._force_n, self._link)
 
 
 class Wrung(Fault):

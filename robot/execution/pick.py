@@ -31,7 +31,7 @@ from robot.planning.grasps import GraspPlanner
 from robot.planning.paths import PathPlanner
 from robot.planning.placing import PlacePlanner, TrayConfig
 from robot.planning.ranking import GraspRanking, Refusal, near_first
-from robot.planning.reach import reachable
+from robot.planning.reach import in_turn
 from robot.planning.scene import SceneModel
 from robot.planning.target import Target
 from robot.types import GraspCandidate, Look, ObjectState, PickResult, Pose, Trajectory
@@ -178,10 +178,9 @@ class Picker:
         if not candidates:
             what = "any object" if self.target is None else "the wanted object or beside it"
             attempt.reasons.append(f"no place on {what} fits between the fingers from above")
-        for place, candidate in enumerate(candidates[: self.config.tries_n], start=1):
-            if self.misjudge is not None:
-                candidate = self.misjudge(candidate)
-            found = reachable(self.loop, candidate, self.player.q_sent, self.checker.is_apart)
+        tried = map(self.misjudge or (lambda right: right), candidates[: self.config.tries_n])
+        apart = self.checker.is_apart
+        for place, candidate, found in in_turn(self.loop, tried, lambda: self.player.q_sent, apart):
             if found is None:
                 at = np.array2string(candidate.X_world_grasp.position_m, precision=3)
                 attempt.outcome = "no_path"

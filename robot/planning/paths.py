@@ -110,8 +110,8 @@ class PathPlanner:
 
         The straight joint-space line when it is free; otherwise a path found by a search,
         shortened, its corners rounded. Where monitors would slow the arm down on it, near a
-        singular posture or with links close to each other, and not at its ends, one around that is
-        sought, too.
+        singular posture, with links close to each other or outside the workspace, and not at its
+        ends, one around that is sought, too.
 
         Args:
             q_from: (n,) joints, rad.
@@ -128,9 +128,8 @@ class PathPlanner:
         free, motion = self._validity(q_from), self._motion_limits(speed_scale)
         deadline = time.monotonic() + self.config.planning_time_s
         found = self._path(q_from, q_to, free, motion, deadline)
-        well = unhindered(self.kinematics, self.checker.is_apart)
-        looked_at = thinned(found.position_rad, _LOOKED_AT_RAD)
-        if not (well(q_from) and well(q_to)) or all(map(well, looked_at)):
+        well = unhindered(self.kinematics, self.checker.is_apart, q_from, q_to)
+        if all(map(well, thinned(found.position_rad, _LOOKED_AT_RAD))):
             return found
         try:
             rounds = self.config.detour_rounds

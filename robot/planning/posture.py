@@ -27,6 +27,9 @@ _STEP_M = 0.02
 _PATH_CONDITION = 22.0
 """A planned path drives joints at 0.6 of their speed at most: that is slowed from 25 on."""
 
+_INSIDE_M = 0.005
+"""A planned path keeps so far within the workspace."""
+
 
 def worst_condition(
     kinematics: Kinematics, poses: Sequence[Pose], q: Array, apart: Apart | None = None
@@ -110,10 +113,26 @@ def elbow_aside(
     return best
 
 
-def unhindered(kinematics: Kinematics, apart: Apart) -> Callable[[Array], bool]:
+def unhindered(kinematics: Kinematics, apart: Apart, *ends: Array) -> Callable[[Array], bool]:
     """Tells whether monitors let a planned path pass joints (n,) rad as fast as it likes.
 
-    Neither near a singular posture, nor with links close to each other.
+    Neither near a singular posture or with links close to each other, nor with the tool outside
+    its workspace, where the arm would get no further.
+
+    Args:
+        kinematics: of the arm.
+        apart: whether the arm's own links are well apart at joints (n,) rad.
+        ends: (n,) rad each, of the path: of the two, what does not hold there is not asked for.
     """
-    condition = kinematics.condition
-    return lambda q: condition(q) <= _PATH_CONDITION and apart(q)
+    condition, place = kinematics.condition, kinematics.tool_position
+    low = (kinematics.limits.workspace_min_m + _INSIDE_M).tolist()
+    high = (kinematics.limits.workspace_max_m - _INSIDE_M).tolist()
+
+    def passable(q: Array) -> bool:
+        return condition(q) <= _PATH_CONDITION and apart(q)
+
+    def inside(q: Array) -> bool:
+        return all(a <= x <= b for a, x, b in zip(low, place(q), high, strict=True))
+
+    kept = [holds for holds in (passable, inside) if all(map(holds, ends))]
+    return lambda q: all(holds(q) for holds in kept)

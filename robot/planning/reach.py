@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +13,11 @@ from robot.types import GraspCandidate, Pose
 
 Array = NDArray[np.float64]
 
+Found = tuple[GraspCandidate, Array]
+
 _HALF_TURN = np.diag([-1.0, -1.0, 1.0])
+_IMPASSABLE = 30.0
+"""Condition number at which the singularity monitor stops what goes on."""
 _TURN_ROOM_RAD = 1.0
 """The last joint, which turns the hand, should be so far from its limits: a grip that is corrected,
 or that follows an object which is turned, needs the room."""
@@ -30,9 +36,41 @@ def turned(candidate: GraspCandidate) -> GraspCandidate:
     )
 
 
+def in_turn(
+    loop: GraspLoop,
+    candidates: Iterable[GraspCandidate],
+    near: Callable[[], Array],
+    apart: Apart | None = None,
+) -> Iterator[tuple[int, GraspCandidate, Found | None]]:
+    """Candidates in their order, each with how it is reached; those that strain the arm come last.
+
+    On the way to those the arm gets as far as a singular posture or a joint's end, as a rule.
+
+    Args:
+        loop: as for :func:`reachable`.
+        candidates: the best first; taken one by one.
+        near: tells where the arm is by then, (n,) rad.
+        apart: as there.
+
+    Yields:
+        How many have been looked at, the candidate, and what :func:`reachable` found.
+    """
+    strained: list[tuple[GraspCandidate, Found]] = []
+    number = 0
+    for number, candidate in enumerate(candidates, start=1):
+        found = _best(loop, candidate, near(), apart)
+        if found is None:
+            yield number, candidate, None
+        elif found[0] > _IMPASSABLE:
+            strained.append((candidate, found[1]))
+        else:
+            yield number, candidate, found[1]
+    yield from ((number, candidate, found) for candidate, found in strained)
+
+
 def reachable(
     loop: GraspLoop, candidate: GraspCandidate, near: Array, apart: Apart | None = None
-) -> tuple[GraspCandidate, Array] | None:
+) -> Found | None:
     """The better way round, or None where neither reaches.
 
     That is one that keeps away from singular postures and leaves the hand room to turn, and of two
@@ -51,7 +89,15 @@ def reachable(
     Returns:
         The candidate (perhaps turned) and the joints (n,) rad of its pre-grasp.
     """
-    best: tuple[tuple[bool, bool, float], GraspCandidate, Array] | None = None
+    found = _best(loop, candidate, near, apart)
+    return None if found is None else found[1]
+
+
+def _best(
+    loop: GraspLoop, candidate: GraspCandidate, near: Array, apart: Apart | None
+) -> tuple[float, Found] | None:
+    """What :func:`reachable` tells, and the worst condition number on the way."""
+    best: tuple[tuple[bool, bool, float], float, Found] | None = None
     joints = loop.limits.joints
     for way in (candidate, turned(candidate)):
         first = loop.kinematics.inverse(loop.pregrasp(way), near, tries=3)
@@ -65,7 +111,7 @@ def reachable(
         away = float(np.abs(q - near).max())
         cost = (bool(condition > WELL_CONDITIONED), bool(room < _TURN_ROOM_RAD), away)
         if best is None or cost < best[0]:
-            best = (cost, way, q)
+            best = (cost, condition, (way, q))
     return None if best is None else best[1:]
 
 

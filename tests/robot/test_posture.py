@@ -110,9 +110,33 @@ def test_links_are_apart_whatever_stands_around():
     assert CHECKER.is_apart(low)
 
 
+def test_paths_keep_to_the_workspace_where_their_ends_do():
+    """Outside of it the arm would creep to the wall and get no further."""
+    paths = PathPlanner(LIMITS, KINEMATICS, CHECKER, 1)
+    inside = unhindered(KINEMATICS, lambda q: False, HOME)
+    rng = np.random.default_rng(5)
+    joints = LIMITS.joints
+    needed, good = 0, 0
+    while needed < 8:
+        q_from, q_to = rng.uniform(joints.lower_rad, joints.upper_rad, (2, joints.count))
+        if not all(CHECKER.has_room(q) and inside(q) for q in (q_from, q_to)):
+            continue
+        line = [q_from + s * (q_to - q_from) for s in np.linspace(0.0, 1.0, 50)]
+        if all(map(inside, line)) or not all(map(CHECKER.has_room, line)):
+            continue
+        needed += 1
+        places = map(KINEMATICS.tool_position, paths.to_joints(q_from, q_to).position_rad[::10])
+        tools = np.array(list(places))
+        kept = (tools > LIMITS.workspace_min_m) & (tools < LIMITS.workspace_max_m)
+        good += bool(kept.all())
+    assert good >= 7
+
+
 def test_paths_go_around_singular_postures_where_their_ends_are_good():
     paths = PathPlanner(LIMITS, KINEMATICS, CHECKER, 1, PathConfig(detour_rounds=1000))
-    well = unhindered(KINEMATICS, CHECKER.is_apart)
+    behind = HOME + np.eye(7)[0] * 2.5
+    well = unhindered(KINEMATICS, CHECKER.is_apart, behind)
+    assert well(behind) and not unhindered(KINEMATICS, CHECKER.is_apart)(behind)
     rng = np.random.default_rng(3)
     joints = LIMITS.joints
     needed, good = 0, 0

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from robot.execution.grasp import GraspLoop
 from robot.geometry import grasp_rotation
 from robot.limits import load_limits
-from robot.planning.reach import reachable, turned
+from robot.planning.collision import CollisionChecker
+from robot.planning.reach import in_turn, reachable, turned
 from robot.types import GraspCandidate, Pose
 
 LIMITS = load_limits()
@@ -80,6 +81,32 @@ def test_the_answer_does_not_depend_on_which_way_round_was_asked(grip):
     b, qb = reachable(LOOP, turned(grip), HOME)
     away_a, away_b = (float(np.abs(q - HOME).max()) for q in (qa, qb))
     assert _same(a, b) or away_a == pytest.approx(away_b, abs=1e-6)
+
+
+def test_what_strains_the_arm_comes_last_and_what_is_out_of_reach_in_its_place():
+    strained = candidate(0.254, -0.122, 0.062, math.radians(168))  # an elbow at its end
+    far, good = candidate(1.1, 0.0, 0.05, 0.0), candidate(0.289, -0.093, 0.061, math.pi / 2)
+    asked = []
+
+    def near():
+        asked.append(1)
+        return HOME
+
+    apart = CollisionChecker(LIMITS, LOOP.kinematics).is_apart
+    turns = in_turn(LOOP, iter([strained, far, good]), near, apart)
+    assert next(turns) == (2, far, None)
+    number, second, found = next(turns)
+    assert (number, second) == (3, good) and len(asked) == 3
+    np.testing.assert_array_equal(found[1], reachable(LOOP, good, HOME, apart)[1])
+    number, last, found = next(turns)
+    assert (number, last) == (3, strained) and found is not None
+    assert next(turns, None) is None
+
+
+def test_what_does_not_strain_is_taken_before_others_are_looked_at():
+    grips = (candidate(x, 0.0, 0.05, 0.0) for x in (0.5, math.nan))
+    number, first, found = next(in_turn(LOOP, grips, lambda: HOME))
+    assert number == 1 and found is not None and first.X_world_grasp.position_m[0] == 0.5
 
 
 @pytest.mark.parametrize("at", [(1.1, 0.0, 0.05), (0.5, 0.9, 0.05), (0.0, 0.0, 0.05)])
