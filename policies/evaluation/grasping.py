@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -30,7 +30,6 @@ from policies.evaluation.protocols import (
     disturbance,
     protocol,
     run_protocol,
-    summary,
 )
 from policies.evaluation.rollouts import episode_seeds
 from policies.evaluation.statistics import wilson_interval
@@ -266,6 +265,41 @@ def evaluate_grasp(
         low, high = wilson_interval(sums["grasp_successes"], sums["attempts"])
         sums["grasp_success_ci95"] = [low, high]
     return {**facts, **sums}
+
+
+def summary(results: Sequence[EpisodeResult], rules: Protocol) -> dict[str, Any]:
+    """Counts and rates over episodes; intervals are added by the caller."""
+    failures: dict[str, int] = {}
+    for result in results:
+        for category in result.failures:
+            failures[category] = failures.get(category, 0) + 1
+    clear = rules.name == "clutter"
+    attempts = sum(r.attempts for r in results)
+    objects = sum(r.objects for r in results)
+    successes = (
+        sum(r.cleared == r.objects for r in results) if clear else sum(r.successes for r in results)
+    )
+    out: dict[str, Any] = {
+        "episodes": len(results),
+        "successes": int(successes),
+        "failures": dict(sorted(failures.items(), key=lambda item: -item[1])),
+        "redrawn": sum(r.redrawn for r in results),
+    }
+    if clear:
+        out["attempts"] = attempts
+        out["grasp_successes"] = sum(r.successes for r in results)
+        out["grasp_success_rate"] = out["grasp_successes"] / max(attempts, 1)
+        out["objects_total"] = objects
+        out["cleared"] = sum(r.cleared for r in results)
+        out["cleared_rate"] = out["cleared"] / max(objects, 1)
+    if rules.name == "target":
+        out["attempts"] = attempts
+        out["first_try"] = sum(r.successes > 0 and r.attempts == 1 for r in results)
+    if rules.slip is not None:
+        out["attempts"] = attempts
+        out["slipped"] = sum(r.slipped for r in results)
+        out["regripped"] = sum(r.slipped and r.successes > 0 for r in results)
+    return out
 
 
 def _append(out: Path, facts: dict[str, Any], result: EpisodeResult) -> None:

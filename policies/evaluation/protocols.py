@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from envs.disturbance import DisturbanceConfig, SlipConfig
 from envs.objects import ObjectModel
 from envs.scene import DropConfig
 from envs.station import Station
+from policies.evaluation.wanted import clicked, want
 from robot.errors import ConfigError, PlanningError, SafetyError, SensorError
 from robot.execution.attempt import GraspAttempt
 from robot.execution.stack import base_for, stack
@@ -23,8 +24,9 @@ from robot.planning.obstacles import Box
 from robot.types import PickResult
 
 ProtocolName = Literal[
-    "single", "kuka", "clutter", "disturbed", "slip", "bin", "shelf", "cluttered-path", "stack"
-]
+    "single", "kuka", "clutter", "disturbed", "slip", "bin", "shelf", "cluttered-path", "stack",
+    "target",
+]  # fmt: skip
 
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 
@@ -39,13 +41,15 @@ class Protocol:
             ``disturbed``: single, and the object is moved as ``disturbance`` says; ``slip``: the
             object slips away once it is lifted, has to be missed and gripped anew; ``bin``,
             ``shelf``, ``cluttered-path``: one attempt among ``obstacles``, held as in single; for
-            ``cluttered-path`` also put away; ``stack``: one of two boxes onto the other.
+            ``cluttered-path`` also put away; ``stack``: one of two boxes onto the other;
+            ``target``: the object of a heap that somebody clicked at is put away, others before it
+            where they are in the way.
         n_objects: drawn with replacement.
         drop: how they come to lie on the table.
         success_height_m: an object must be this far above the table, all of it (single) or its
             centre (kuka).
         hold_s: for how long after the lift it must stay there.
-        failures_in_a_row_n: clutter and slip end after so many.
+        failures_in_a_row_n: clutter, slip and target end after so many.
         obstacles: boxes that stand on the table, known to the planner.
         slip: how the object slips, where it does.
     """
@@ -275,6 +279,22 @@ def _around(station: Station, rules: Protocol, result: EpisodeResult) -> None:
         _fail(result, "fell_beside_the_tray" if pick.success else pick.category)
 
 
+def _wanted(station: Station, rules: Protocol, result: EpisodeResult) -> None:
+    """Attempts until the object that was clicked at lies in the tray, or too many failed."""
+    rng = np.random.default_rng((result.seed, 11))
+    for body in rng.permutation(sorted(station.world.bodies)).tolist():
+        pixel = clicked(station, body)
+        if pixel is not None:
+            break
+    else:
+        raise SensorError("target: the overhead camera sees no object")
+    want(station, pixel)
+    clear_table(station, rules, result, enough=lambda: body in put_away(station))
+    result.successes = int(body in put_away(station))
+    if not (result.successes or result.failures):
+        _fail(result, "out_of_reach")
+
+
 def _stack(station: Station, rules: Protocol, result: EpisodeResult) -> None:
     """One box onto the other, where it stays."""
     result.attempts += 1
@@ -309,6 +329,7 @@ _JUDGES = {
     "clutter": clear_table,
     "cluttered-path": _around,
     "stack": _stack,
+    "target": _wanted,
 }
 """All others are judged as ``single``."""
 
@@ -321,35 +342,3 @@ def _left(station: Station) -> list[int]:
 def put_away(station: Station) -> set[int]:
     """Ids of the objects that lie in the tray."""
     return {b for b in station.world.bodies if station.world.in_tray(b)}
-
-
-def summary(results: Sequence[EpisodeResult], rules: Protocol) -> dict[str, Any]:
-    """Counts and rates over episodes; intervals are added by the caller."""
-    failures: dict[str, int] = {}
-    for result in results:
-        for category in result.failures:
-            failures[category] = failures.get(category, 0) + 1
-    clear = rules.name == "clutter"
-    attempts = sum(r.attempts for r in results)
-    objects = sum(r.objects for r in results)
-    successes = (
-        sum(r.cleared == r.objects for r in results) if clear else sum(r.successes for r in results)
-    )
-    out: dict[str, Any] = {
-        "episodes": len(results),
-        "successes": int(successes),
-        "failures": dict(sorted(failures.items(), key=lambda item: -item[1])),
-        "redrawn": sum(r.redrawn for r in results),
-    }
-    if clear:
-        out["attempts"] = attempts
-        out["grasp_successes"] = sum(r.successes for r in results)
-        out["grasp_success_rate"] = out["grasp_successes"] / max(attempts, 1)
-        out["objects_total"] = objects
-        out["cleared"] = sum(r.cleared for r in results)
-        out["cleared_rate"] = out["cleared"] / max(objects, 1)
-    if rules.slip is not None:
-        out["attempts"] = attempts
-        out["slipped"] = sum(r.slipped for r in results)
-        out["regripped"] = sum(r.slipped and r.successes > 0 for r in results)
-    return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import cv2
 import numpy as np
 
 from envs.objects import CLASSES
@@ -12,6 +13,8 @@ from robot.errors import ConfigError
 from robot.planning.target import Target, at_pixel
 
 _PIXEL = re.compile(r"(\d+),(\d+)")
+_CLICK_PX = 2.0
+"""So far within its outline an object is clicked, at least."""
 
 
 def want(station: Station, target: str) -> frozenset[int]:
@@ -49,3 +52,15 @@ def want(station: Station, target: str) -> frozenset[int]:
         b: float(np.linalg.norm(world.pose(b).position_m[:2] - point[:2])) for b in world.bodies
     }
     return frozenset(sorted(away, key=away.__getitem__)[:1])
+
+
+def clicked(station: Station, body: int) -> str | None:
+    """Where somebody who wants ``body`` would click into the overhead image: ``column,row``.
+
+    That is the middle of what is seen of it; None where that is less than a few pixels wide.
+    """
+    _, bodies = station.cameras[0].capture()
+    seen = np.pad((bodies == body).astype(np.uint8), 1)
+    inside = cv2.distanceTransform(seen, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+    return f"{column},{row}" if inside[row, column] >= _CLICK_PX else None

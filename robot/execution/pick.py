@@ -7,7 +7,6 @@ robot is real.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from robot.planning.collision import CollisionChecker
 from robot.planning.grasps import GraspPlanner
 from robot.planning.paths import PathPlanner
 from robot.planning.placing import PlacePlanner, TrayConfig
-from robot.planning.ranking import GraspRanking, Refusal, near_first
+from robot.planning.ranking import FailedGrips, GraspRanking, Ranked, Refusal, near_first
 from robot.planning.reach import in_turn
 from robot.planning.scene import SceneModel
 from robot.planning.target import Target
@@ -114,7 +113,7 @@ class Picker:
         self._rng = np.random.default_rng(seed)
         self.target = None
         self.paths.seed = seed % (2**31)
-        self._failed: list[tuple[Array, float]] = []
+        self._failed = FailedGrips()
         self.around.put_down = ()
         self._scene: Look | None = None
         self._last_way: Trajectory | None = None
@@ -137,7 +136,8 @@ class Picker:
         From near where there is no place to grip, from home where the policy was unsure.
         """
         attempt = self._grasp(look)
-        if attempt.outcome == "no_candidate" and (nearer := look_closer(self, look)) is not None:
+        barred = attempt.outcome in ("no_candidate", "no_path")
+        if barred and (nearer := look_closer(self, look)) is not None:
             attempt = replace(self._grasp(nearer), started_s=attempt.started_s)
             if attempt.candidate is None:
                 self.travel(self.limits.home_rad, nearer)
@@ -165,19 +165,33 @@ class Picker:
         self._play(way())
 
     def _grasp(self, look: Look) -> GraspAttempt:
-        """Plan for the best candidate that can be reached, go there, and let the policy grasp."""
+        """Plan for the best candidate that can be reached, go there, and let the policy grasp.
+
+        Where the way to each of the usual grips is barred, others are offered.
+        """
         self._scene = look
         attempt = GraspAttempt("no_candidate", started_s=self.player.clock.now_s())
-        ranked = self.ranking.ranked(look, self._rng, self._like_a_failed_one)
-        ranked = [item for item in ranked if not self.around.is_part(item.candidate)]
-        if self.target is not None:
-            ranked = self.target.order(ranked, look)
-        if self.target_m is not None:  # the same order, what is asked for first
-            ranked = near_first(ranked, self.target_m)
-        candidates = [item.candidate for item in ranked]
-        if not candidates:
+        around = self.around.drawn_on(look)
+        for unusual in (False, True):
+            ranked = self.ranking.ranked(
+                around, self._rng, self._failed, self.around.is_part, unusual
+            )
+            if self.target is not None:
+                ranked = self.target.order(ranked, look)
+            if self.target_m is not None:  # the same order, what is asked for first
+                ranked = near_first(ranked, self.target_m)
+            if not ranked or self._taken(ranked, look, attempt):
+                break
+        if attempt.outcome == "no_candidate":
             what = "any object" if self.target is None else "the wanted object or beside it"
             attempt.reasons.append(f"no place on {what} fits between the fingers from above")
+        if attempt.candidate is None and self.log is not None:
+            self.log.plan([item.candidate for item in ranked], None)
+        return attempt
+
+    def _taken(self, ranked: list[Ranked], look: Look, attempt: GraspAttempt) -> bool:
+        """Whether one of these could be reached; ``attempt`` tells how that one went, or why."""
+        candidates = [item.candidate for item in ranked]
         tried = map(self.misjudge or (lambda right: right), candidates[: self.config.tries_n])
         apart = self.checker.is_apart
         for place, candidate, found in in_turn(self.loop, tried, lambda: self.player.q_sent, apart):
@@ -220,11 +234,9 @@ class Picker:
                 grip, limit_s = self.player.state.gripper, self.loop.config.timeout_s
                 attempt.reasons = [why_failed(attempt.outcome, chosen, grip, limit_s)]
                 if acted.outcome is not Outcome.UNSURE:  # nothing is wrong with the grip
-                    self._remember(chosen)
-            return attempt
-        if self.log is not None:
-            self.log.plan(candidates, None)
-        return attempt
+                    self._failed.add(chosen)
+            return True
+        return False
 
     def hold(self, seconds: float) -> None:
         """Stand still with what is held."""
@@ -280,7 +292,7 @@ class Picker:
         self.player.phase = "place"
         self.release()
         if not kept:
-            self._remember(candidate)
+            self._failed.add(candidate)
             return result(False, "lost_on_the_way", "the fingers closed on nothing while carrying")
         self.around.put_down += (self.placing.laid(self.player.q_sent, candidate, attempt.obj),)
         return result(True, "success")
@@ -341,19 +353,3 @@ class Picker:
             self.back_off()
             self.rise(-self.loop.config.lift_m)
         self.release()
-
-    def _remember(self, candidate: GraspCandidate) -> None:
-        self._failed.append((candidate.X_world_grasp.position_m[:2], _yaw(candidate)))
-
-    def _like_a_failed_one(self, candidate: GraspCandidate) -> bool:
-        xy, yaw = candidate.X_world_grasp.position_m[:2], _yaw(candidate)
-        return any(
-            np.linalg.norm(xy - at) < 0.015
-            and abs((yaw - turn + math.pi / 2) % math.pi - math.pi / 2) < math.radians(25)
-            for at, turn in self._failed
-        )
-
-
-def _yaw(candidate: GraspCandidate) -> float:
-    x_axis = candidate.X_world_grasp.rotation[:, 0]
-    return math.atan2(x_axis[1], x_axis[0])

@@ -10,6 +10,7 @@ object's middle, and depth.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from robot.planning.grips import GraspConfig, find_grips, quality
 from robot.types import GraspCandidate, HeightMap, Look, ObjectState, Pose
 
 Array = NDArray[np.float64]
+Solid = Callable[[Array], NDArray[np.bool_]]
 
 
 class GraspPlanner:
@@ -35,15 +37,23 @@ class GraspPlanner:
         self.config = config or GraspConfig()
         self.gripper = gripper
 
-    def propose(self, look: Look, rng: np.random.Generator) -> list[GraspCandidate]:
+    def propose(
+        self, look: Look, rng: np.random.Generator, solid: Solid | None = None
+    ) -> list[GraspCandidate]:
         """Candidates, best first; an empty list where nothing can be gripped.
 
         Args:
             look: objects and heights.
             rng: chooses the points that are tried.
+            solid: which of (n, 3) m belong to what is no object: a bin's walls.
         """
         grid = look.height_map
-        cells = np.argwhere(grid.height_m > self.config.min_height_m)
+        standing = grid.height_m > self.config.min_height_m
+        if solid is not None:
+            cells = np.argwhere(standing)
+            places = grid.origin_m + grid.resolution_m * cells
+            standing[standing] = ~solid(np.column_stack((places, grid.height_m[standing])))
+        cells = np.argwhere(standing)
         cells = cells[_on_an_object(look, grid.origin_m + grid.resolution_m * cells)]
         if not len(cells):
             return []
@@ -52,9 +62,11 @@ class GraspPlanner:
         yaws = np.arange(self.config.yaws_n) * math.pi / self.config.yaws_n
         yaws = yaws + rng.uniform(0, math.pi / self.config.yaws_n)
         for depth_m in (self.config.depth_m, self.config.shallow_m):
-            candidates = self._spread(
-                find_grips(self.gripper, self.config, grid, cells, yaws, depth_m), look
-            )
+            found = find_grips(self.gripper, self.config, grid, cells, yaws, depth_m)
+            if solid is not None:
+                kept = ~solid(np.column_stack((found["xy"], found["z"])))
+                found = {name: values[kept] for name, values in found.items()}
+            candidates = self._spread(found, look, standing)
             if candidates:
                 break
         return candidates
@@ -94,13 +106,15 @@ class GraspPlanner:
                 return Pose.from_matrix("world", "grasp", rotation, at)
         return None
 
-    def _spread(self, found: dict[str, Array], look: Look) -> list[GraspCandidate]:
+    def _spread(
+        self, found: dict[str, Array], look: Look, standing: NDArray[np.bool_]
+    ) -> list[GraspCandidate]:
         """Score, then keep the best of each neighbourhood."""
         c = self.config
         xy, yaw = found["xy"], found["yaw"]
         if not len(xy):
             return []
-        owner, middle = _owners(look, xy)
+        owner, middle = _owners(look, standing, xy)
         from_middle_m = np.linalg.norm(xy - middle, axis=1)
         score = quality(c, found) - c.centre_weight_per_m * from_middle_m
         chosen: list[int] = []
@@ -127,13 +141,14 @@ class GraspPlanner:
         ]
 
 
-def _owners(look: Look, xy: Array) -> tuple[NDArray[np.int64], Array]:
+def _owners(look: Look, standing: NDArray[np.bool_], xy: Array) -> tuple[NDArray[np.int64], Array]:
     """The object each point belongs to (-1: none) and that object's middle, (n, 2) m.
 
-    Where no object's footprint holds the point, the middle is that of the connected heights.
+    Where no object's footprint holds the point, the middle is that of the connected heights
+    where something is ``standing``.
     """
     grid = look.height_map
-    mask = (grid.height_m > 0.004).astype(np.uint8)
+    mask = standing.astype(np.uint8)
     count, labels = cv2.connectedComponents(mask)
     cell = grid.cells_at(xy)
     cell = np.clip(cell, 0, np.array(labels.shape) - 1)

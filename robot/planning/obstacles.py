@@ -43,12 +43,28 @@ class Box:
         c, s = math.cos(self.yaw_rad), math.sin(self.yaw_rad)
         return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
-    def covers(self, x_m: Array, y_m: Array) -> NDArray[np.bool_]:
-        """Whether points of the table's plane, arrays of one shape, lie in the footprint."""
+    @property
+    def bottom_m(self) -> float:
+        """Height of its underside."""
+        return self.center_m[2] - 0.5 * self.size_m[2]
+
+    @property
+    def top_m(self) -> float:
+        """Height of its upper side."""
+        return self.center_m[2] + 0.5 * self.size_m[2]
+
+    def covers(self, x_m: Array, y_m: Array, beside_m: float = 0.0) -> NDArray[np.bool_]:
+        """Whether points of the table's plane lie in the footprint, or at most so far beside it.
+
+        Args:
+            x_m: in the world, an array of any shape.
+            y_m: of the same shape.
+            beside_m: how far, along each of the box's axes.
+        """
         c, s = math.cos(self.yaw_rad), math.sin(self.yaw_rad)
         dx, dy = x_m - self.center_m[0], y_m - self.center_m[1]
         along, across = c * dx + s * dy, c * dy - s * dx
-        half = (0.5 * self.size_m[0], 0.5 * self.size_m[1])
+        half = (0.5 * self.size_m[0] + beside_m, 0.5 * self.size_m[1] + beside_m)
         return np.asarray((np.abs(along) <= half[0]) & (np.abs(across) <= half[1]))
 
 

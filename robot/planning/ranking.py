@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from configs.load import bounded
 from robot.interface import GraspScorer
 from robot.limits import GripperLimits
-from robot.planning.grasps import GraspPlanner
+from robot.planning.grasps import GraspPlanner, Solid
 from robot.planning.grips import GraspConfig
 from robot.types import GraspCandidate, Look
 
@@ -31,6 +31,10 @@ WIDE = GraspConfig(
     side_clearance_m=0.002,
     max_width_m=0.075,
 )
+
+
+_THOROUGH = replace(WIDE, points_n=1500, yaws_n=32)
+"""Of those as many as there are: it takes a fifth of a second, where there is nothing better."""
 
 
 class Refusal(Enum):
@@ -98,6 +102,26 @@ class Refusals:
         return {reason.value: self.counts[reason] for reason in Refusal if self.counts[reason]}
 
 
+class FailedGrips:
+    """Knows which candidates are like one that failed."""
+
+    def __init__(self) -> None:
+        self._at: list[tuple[NDArray[np.float64], float]] = []
+
+    def add(self, candidate: GraspCandidate) -> None:
+        """This one failed."""
+        self._at.append((candidate.X_world_grasp.position_m[:2], _yaw(candidate)))
+
+    def __call__(self, candidate: GraspCandidate) -> bool:
+        """Whether it is like one of them."""
+        xy, yaw = candidate.X_world_grasp.position_m[:2], _yaw(candidate)
+        return any(
+            np.linalg.norm(xy - at) < 0.015
+            and abs((yaw - turn + math.pi / 2) % math.pi - math.pi / 2) < math.radians(25)
+            for at, turn in self._at
+        )
+
+
 class GraspRanking:
     """Proposes candidates and puts them in order.
 
@@ -120,13 +144,15 @@ class GraspRanking:
         self.planner = planner or GraspPlanner(gripper)
         # Offered all the time, these cost a learned policy more attempts than they won: its
         # fingers got stuck beside tight grips. Where there is no other grip they only win.
-        self._last_resort = GraspPlanner(gripper, WIDE)
+        self._last_resort = GraspPlanner(gripper, _THOROUGH)
 
     def ranked(
         self,
         look: Look,
         rng: np.random.Generator,
         failed_before: Callable[[GraspCandidate], bool] = lambda _: False,
+        solid: Solid | None = None,
+        unusual: bool = False,
     ) -> list[Ranked]:
         """Candidates, best first; those like one that failed before come last.
 
@@ -134,10 +160,12 @@ class GraspRanking:
             look: objects and heights.
             rng: of the planner.
             failed_before: whether a candidate is like one that failed.
+            solid: as for :meth:`GraspPlanner.propose`.
+            unusual: those of the last resort, also where there are others.
         """
-        candidates = self.planner.propose(look, rng)
+        candidates = [] if unusual else self.planner.propose(look, rng, solid)
         if not candidates:
-            candidates = self._last_resort.propose(look, rng)
+            candidates = self._last_resort.propose(look, rng, solid)
         probability = np.full(len(candidates), np.nan)
         order = np.arange(len(candidates))
         if self.scorer is not None and candidates:
@@ -163,3 +191,8 @@ def near_first(
             np.linalg.norm(item.candidate.X_world_grasp.position_m[:2] - target_m) > within_m
         ),
     )
+
+
+def _yaw(candidate: GraspCandidate) -> float:
+    x_axis = candidate.X_world_grasp.rotation[:, 0]
+    return math.atan2(x_axis[1], x_axis[0])

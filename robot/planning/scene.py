@@ -21,6 +21,9 @@ _AHEAD_EVERY = 6
 _HELD_M = 0.22
 """Edge of the column around a grasp in which heights are taken as the held object's own."""
 
+_STANDS_M, _ON_TOP_M, _BESIDE_M = 0.01, 0.02, 0.01
+"""What begins so low stands on the table; what is so close above or beside it belongs to it."""
+
 
 class SceneModel:
     """Puts together the scene that paths are planned in.
@@ -77,15 +80,28 @@ class SceneModel:
         solid = [*self._always, *self.declared, *self.put_down]
         self._checker.set_scene(heights, solid, cleared, self.closed)
 
-    def is_part(self, candidate: GraspCandidate) -> bool:
-        """Whether a grip would close on something declared: a camera sees walls, too."""
-        x, y, z = (float(v) for v in candidate.X_world_grasp.position_m)
+    def drawn_on(self, look: Look) -> Look:
+        """The same look, its heights with what is declared to stand on the table drawn in."""
+        grid = look.height_map
+        standing = [box for box in self.declared if box.bottom_m < _STANDS_M]
+        if not standing:
+            return look
+        places = np.indices(grid.height_m.shape)
+        x, y = (o + grid.resolution_m * k for o, k in zip(grid.origin_m, places, strict=True))
+        height, seen = grid.height_m.copy(), grid.seen.copy()
+        for box in standing:
+            covered = box.covers(x, y)
+            height[covered] = np.maximum(height[covered], np.float32(box.top_m))
+            seen |= covered
+        return replace(look, height_map=replace(grid, height_m=height, seen=seen))
+
+    def is_part(self, at_m: Array) -> NDArray[np.bool_]:
+        """Which of (n, 3) m belong to something declared: a camera sees walls, too."""
+        part = np.zeros(len(at_m), dtype=bool)
         for box in self.declared:
-            top = box.center_m[2] + 0.5 * box.size_m[2] + 0.02
-            bottom = box.center_m[2] - 0.5 * box.size_m[2]
-            if bottom <= z <= top and box.covers(np.array(x), np.array(y)):
-                return True
-        return False
+            level = (at_m[:, 2] >= box.bottom_m) & (at_m[:, 2] <= box.top_m + _ON_TOP_M)
+            part |= level & box.covers(at_m[:, 0], at_m[:, 1], _BESIDE_M)
+        return part
 
     def check_line(
         self, kinematics: Kinematics, candidate: GraspCandidate, q: Array, lift_m: float

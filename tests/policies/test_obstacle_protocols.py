@@ -9,8 +9,9 @@ from configs.load import digest
 from envs.objects import object_set
 from envs.physics import physics
 from envs.station import Station
+from policies.evaluation.grasping import summary
 from policies.evaluation.protocols import PROTOCOLS, EpisodeResult, protocol, run_protocol
-from policies.evaluation.wanted import want
+from policies.evaluation.wanted import clicked, want
 from robot.errors import ConfigError
 from robot.execution.grasp import GraspLoopConfig
 from robot.execution.scripted import ScriptedPolicy
@@ -80,3 +81,27 @@ def test_one_box_onto_the_other(station: Station) -> None:
     results = [run_protocol(station, protocol("stack"), models, seed) for seed in range(4)]
     assert sum(r.successes for r in results) >= 1
     assert all(len(r.names) == 2 for r in results)
+
+
+def test_a_click_is_on_what_is_wanted(station: Station) -> None:
+    station.begin(object_set("primitives")[:3], protocol("clutter").drop, 3)
+    for body in sorted(station.world.bodies):
+        pixel = clicked(station, body)
+        assert pixel is not None
+        want(station, pixel)
+        at = station.picker.target.position_m
+        low, high = station.world.aabb(body)
+        assert (at >= low - 0.005).all() and (at <= high + 0.005).all()
+    station.world.place(body, (-2.0, 0.0, 0.1), (0, 0, 0, 1))
+    assert clicked(station, body) is None
+
+
+def test_the_wanted_object_is_put_away_whatever_lies_around_it(station: Station) -> None:
+    models = object_set("primitives")
+    results = [run_protocol(station, protocol("target"), models, seed) for seed in (1, 2, 3)]
+    assert sum(r.successes for r in results) >= 2
+    assert all(r.successes in (0, 1) and r.objects == 5 and r.attempts >= 1 for r in results)
+    assert all(r.successes or r.failures for r in results)
+    told = summary(results, protocol("target"))
+    assert told["successes"] == sum(r.successes for r in results)
+    assert told["first_try"] == sum(r.successes and r.attempts == 1 for r in results)

@@ -16,12 +16,12 @@ from envs.objects import ObjectModel, object_set
 from envs.physics import physics
 from envs.scene import DropConfig
 from envs.station import Station
+from policies.evaluation.grasping import summary
 from policies.evaluation.protocols import (
     EpisodeResult,
     Protocol,
     protocol,
     run_protocol,
-    summary,
 )
 from robot.errors import ConfigError
 from robot.observation import part

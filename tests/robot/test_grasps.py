@@ -317,3 +317,20 @@ def test_close_to_nothing_and_close_to_what_is_too_wide_nothing_is_found():
     beyond = Pose.from_matrix("world", "grasp", grasp_rotation(0.3), (3.0, 0.0, 0.03))
     outside = GraspCandidate(beyond, 0.04, 0.08, 1.0, 0, 2.5)
     assert planner.near(look_at((0.5, 0.0, 0.0, 0.1, 0.04, 0.05)).height_map, outside) is None
+
+
+def test_what_is_no_object_is_neither_gripped_nor_taken_for_its_middle():
+    box, wall = (0.5, 0.0, 0.0, 0.05, 0.03, 0.05), (0.5, 0.045, 0.0, 0.3, 0.012, 0.05)
+    around = (0.5, 0.02, 0.0, 0.09, 0.09, 0.05)  # where a detector took part of the wall for it
+    look = look_at(box, wall, objects=(around,))
+
+    def solid(at_m: np.ndarray) -> np.ndarray:
+        return np.abs(at_m[:, 1] - 0.045) < 0.016
+
+    planner = GraspPlanner(GRIPPER)
+    told = planner.propose(look, np.random.default_rng(0), solid)
+    untold = planner.propose(look, np.random.default_rng(0))
+    assert told and all(abs(c.X_world_grasp.position_m[1]) < 0.02 for c in told)
+    assert any(abs(c.X_world_grasp.position_m[1] - 0.045) < 0.016 for c in untold)
+    nothing = planner.propose(look, np.random.default_rng(0), lambda at_m: at_m[:, 0] > 0.0)
+    assert nothing == []

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from robot.interface import GraspScorer
 from robot.planning.grasps import GraspPlanner
-from robot.planning.ranking import GraspRanking, Ranked, RankingConfig, Refusal, Refusals
-from robot.types import GraspCandidate, HeightMap
+from robot.planning.ranking import (
+    FailedGrips,
+    GraspRanking,
+    Ranked,
+    RankingConfig,
+    Refusal,
+    Refusals,
+)
+from robot.planning.reach import turned
+from robot.types import GraspCandidate, HeightMap, Pose
 from tests.robot.test_grasps import GRIPPER, look_at
 
 LOOK = look_at((0.5, 0.0, 0.3, 0.12, 0.04, 0.05))
@@ -63,6 +72,27 @@ def test_grips_beyond_the_usual_limits_are_the_last_resort(scorer):
     assert len(ranked) > 3 and max(item.candidate.width_m for item in ranked) > 0.07
     usual = GraspRanking(GRIPPER, scorer).ranked(LOOK, np.random.default_rng(0))
     assert max(item.candidate.width_m for item in usual) < 0.07
+
+
+def test_the_unusual_is_offered_beside_the_usual_where_it_is_asked_for():
+    # The planner's limits forbid a grip of the wide box, not one of the narrow one.
+    both = look_at((0.46, 0.0, 0.0, 0.04, 0.03, 0.05), (0.56, 0.0, 0.0, 0.09, 0.072, 0.05))
+    ranking = GraspRanking(GRIPPER)
+    usual = ranking.ranked(both, np.random.default_rng(0))
+    unusual = ranking.ranked(both, np.random.default_rng(0), unusual=True)
+    assert usual and {item.candidate.object_id for item in usual} == {0}
+    assert {item.candidate.object_id for item in unusual} == {0, 1}
+
+
+def test_grips_like_one_that_failed_are_known():
+    first, *_ = (r.candidate for r in GraspRanking(GRIPPER).ranked(LOOK, np.random.default_rng(0)))
+    failed = FailedGrips()
+    assert not failed(first)
+    failed.add(first)
+    assert failed(first) and failed(turned(first))
+    at = first.X_world_grasp
+    beside = Pose("world", "grasp", at.position_m + np.array([0.02, 0.0, 0.0]), at.quat_xyzw)
+    assert not failed(replace(first, X_world_grasp=beside))
 
 
 def test_what_failed_before_comes_last():

@@ -57,9 +57,28 @@ def test_a_low_board_forbids_the_lift() -> None:
 
 def test_a_grip_on_a_wall_is_known_as_such() -> None:
     around = scene(Box((0.5, 0.2, 0.06), (0.4, 0.012, 0.12), name="wall"))
-    assert around.is_part(candidate(0.5, 0.2, 0.1))
-    assert not around.is_part(candidate(0.5, 0.1, 0.1))
-    assert not around.is_part(candidate(0.5, 0.2, 0.3))
+    places = np.array([[0.5, 0.2, 0.1], [0.5, 0.21, 0.13], [0.5, 0.1, 0.1], [0.5, 0.2, 0.3]])
+    assert around.is_part(places).tolist() == [True, True, False, False]
+
+
+def test_what_is_declared_counts_where_no_camera_saw_it() -> None:
+    heights, seen = np.full((60, 60), 0.01, np.float32), np.zeros((60, 60), bool)
+    heights[30, 30] = 0.3
+    grid = HeightMap(np.array([0.4, -0.1]), 0.005, heights, seen, 0.0)
+    look = Look((), grid, 0.0, "camera")
+    wall = Box((0.55, 0.05, 0.06), (0.052, 0.022, 0.12), name="wall")
+    board = Box((0.45, 0.0, 0.4), (0.05, 0.05, 0.02), name="board")
+    drawn = scene(wall, board).drawn_on(look).height_map
+    covered = np.zeros((60, 60), bool)
+    covered[25:36, 28:33] = True
+    np.testing.assert_array_equal(drawn.seen, covered)
+    assert drawn.height_m[30, 30] == heights[30, 30]
+    rest = covered.copy()
+    rest[30, 30] = False
+    np.testing.assert_allclose(drawn.height_m[rest], 0.12)
+    np.testing.assert_array_equal(drawn.height_m[~covered], heights[~covered])
+    assert grid.height_m[25, 28] == np.float32(0.01)  # the look itself stays as it was
+    assert scene(board).drawn_on(look) is look
 
 
 def test_what_appears_is_seen_on_the_rest_of_a_motion_only_where_it_hits() -> None:
