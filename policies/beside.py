@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from configs.load import as_dict
 from envs.objects import SETS, object_set
 from envs.world import TRAY
 from perception.scorer import OnnxGraspScorer
@@ -53,6 +54,7 @@ from robot.loop.window import Window
 _START_S = 180.0
 _GRASPING = feedback_topic(GRASP_ACTION)
 _UNRECORDED = frozenset((STOP, READY))
+_TOLD_OTHERWISE = ("bundle", "rates", "drop", "safety")
 
 
 class Bridging(Protocol):
@@ -136,6 +138,7 @@ class Beside:
             log=PlanLog(BusSink(self.bus), PublisherConfig(images="none")),
             seed=setup.seed,
         )
+        self.picker.around.closed = tuple(zone.box for zone in setup.safety.keep_out)
         self.arm.see(self.picker.placing.walls)  # before the first tick that counts
         self.machine = PickMachine(self.picker, MachineConfig(), self._tell)
         self._tables = 0
@@ -351,6 +354,7 @@ class Beside:
 
 def _described(setup: LoopSetup) -> dict[str, str]:
     """The setup as a recording's metadata, from which a replay makes the same nodes."""
-    plain = {k: v for k, v in asdict(setup).items() if k not in ("bundle", "rates", "drop")}
+    plain = {k: v for k, v in asdict(setup).items() if k not in _TOLD_OTHERWISE}
     digest = hashlib.sha256(Bundle.load(setup.bundle).manifest.to_bytes()).hexdigest()
-    return {"loop": json.dumps(plain, sort_keys=True), "bundle_digest": digest}
+    safety = json.dumps(as_dict(setup.safety), sort_keys=True)
+    return {"loop": json.dumps(plain, sort_keys=True), "bundle_digest": digest, "safety": safety}

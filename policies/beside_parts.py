@@ -28,6 +28,7 @@ from robot.loop.mailbox import Packet
 from robot.loop.process import Part
 from robot.loop.pulse import pulse
 from robot.loop.serving import serve
+from robot.safety.config import SafetyConfig
 
 PLANNING = "planning"
 
@@ -53,6 +54,7 @@ class LoopSetup:
         shadow: with ``ros2``, compute and record but command nothing.
         command: which of ros2_control's controllers is spoken to.
         domain_id, interface: of DDS.
+        safety: the monitors' settings.
     """
 
     bundle: Path
@@ -71,6 +73,7 @@ class LoopSetup:
     command: Literal["forward", "trajectory"] = "forward"
     domain_id: int = 0
     interface: str = "lo"
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
 
     @property
     def lockstep(self) -> bool:
@@ -81,19 +84,16 @@ class LoopSetup:
 def control(bus: Bus, setup: LoopSetup) -> None:
     """The controller's process."""
     bundle = Bundle.load(setup.bundle)
-    limits, novelty = load_limits(bundle.limits_path), bundle.novelty()
+    limits = load_limits(bundle.limits_path)
+    kept: dict[str, Any] = {"novelty": bundle.novelty(), "safety": setup.safety}
     if setup.robot == "ros2":
         arm, guarded = _dds(setup), not setup.shadow
-        Cell(
-            bus, arm, limits, False, setup.rates, setup.watches, guarded=guarded, novelty=novelty
-        ).run()
+        Cell(bus, arm, limits, False, setup.rates, setup.watches, guarded=guarded, **kept).run()
         return
     models, world = object_set(setup.objects), physics(setup.physics)
     plant = SimPlant(bus, models, world, limits, setup.pace, setup.speed, setup.drop)
     latency_s = WatchConfig().latency_s
-    Cell(
-        bus, plant, limits, setup.lockstep, setup.rates, setup.watches, latency_s, novelty=novelty
-    ).run()
+    Cell(bus, plant, limits, setup.lockstep, setup.rates, setup.watches, latency_s, **kept).run()
 
 
 def _dds(setup: LoopSetup) -> Any:

@@ -30,6 +30,12 @@ from policies.evaluation.specs import EnvSpec
 ERR = Console(stderr=True)
 
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes everything that is random.")]
+Safety = Annotated[
+    str,
+    typer.Option(
+        "--safety", help="The monitors' settings: a name in configs/safety, or an own YAML file."
+    ),
+]
 Robot = Annotated[
     str, typer.Option("--robot", help="The arm: a name in configs/robot, or an own YAML file.")
 ]

@@ -24,6 +24,7 @@ from steadyhand.console import (
     Import,
     Json,
     Robot,
+    Safety,
     Seed,
     Workers,
     emit,
@@ -73,6 +74,7 @@ def grasp(
         bool, typer.Option("--no-scorer", help="Candidates in the planner's own order.")
     ] = False,
     robot: Robot = "panda",
+    safety: Safety = "default",
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--out", help="JSON-lines file of episodes; resumes what is there."),
@@ -121,6 +123,7 @@ def grasp(
         scorer,
         views,
         robot,
+        safety,
     )
     began = time.monotonic()
     with progress(f"{subject.label} {protocol} {physics}", episodes) as bar:

@@ -23,7 +23,8 @@ from robot.errors import ConfigError, SafetyError
 from robot.loop.cell import LoopRates
 from robot.loop.metrics import Metrics
 from robot.safety.estop import EStop
-from steadyhand.console import ERR, Json, Seed, emit, say_uncalibrated
+from robot.safety.suite import load_safety
+from steadyhand.console import ERR, Json, Safety, Seed, emit, say_uncalibrated
 
 _PACES = ("real", "sim", "scaled")
 
@@ -51,6 +52,7 @@ def loop(
     ] = "test",
     n_objects: Annotated[int, typer.Option(min=1, max=20, help="On each table.")] = 5,
     physics: Annotated[str, typer.Option(help="nominal or hard.")] = "nominal",
+    safety: Safety = "default",
     camera_hz: Annotated[float, typer.Option(min=0.5, max=60.0)] = 5.0,
     watch: Annotated[bool, typer.Option(help="See the object anew while the policy acts.")] = True,
     out: Annotated[
@@ -107,6 +109,7 @@ def loop(
         command=cast("Any", command),
         domain_id=domain,
         interface=interface,
+        safety=load_safety(safety),
     )
     path = out or Path("runs") / f"loop-{datetime.now():%Y-%m-%d_%H-%M-%S}.mcap"
     path.parent.mkdir(parents=True, exist_ok=True)

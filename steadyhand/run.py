@@ -38,8 +38,9 @@ from robot.limits import load_limits
 from robot.loop.log import RunLog
 from robot.loop.recorder import Recorder
 from robot.safety.estop import EStop
+from robot.safety.suite import load_safety
 from robot.types import CameraIntrinsics, PickResult
-from steadyhand.console import ERR, Json, Seed, emit, say_uncalibrated
+from steadyhand.console import ERR, Json, Safety, Seed, emit, say_uncalibrated
 from steadyhand.report import write_report
 from steadyhand.video import Caption, VideoWriter, captioned
 
@@ -48,6 +49,7 @@ _EYE_M = np.array([1.45, -0.80, 0.90])
 _TARGET_M = np.array([0.28, -0.12, 0.27])
 _FILM_EVERY_S = 0.125
 _FILM_FPS = 16
+_TOLD = ("bundle", "sensing", "physics", "safety", "monitors_off", "seed", "git_commit")
 
 
 def run(
@@ -67,6 +69,7 @@ def run(
     protocol: Annotated[
         str, typer.Option(help="Whose table: clutter, bin, shelf or cluttered-path.")
     ] = "clutter",
+    safety: Safety = "default",
     target: Annotated[
         str, typer.Option(help="Only this: an object's name, a class, or a pixel: 160,120.")
     ] = "",
@@ -96,6 +99,7 @@ def run(
     setting = physics_setting(physics)
     limits = load_limits(robot or loaded.limits_path)
     rules = protocol_of(protocol)
+    settings = load_safety(safety)
     detector = load_detector(source) if sensing == "camera" else None
     folder = out or Path("runs") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +114,8 @@ def run(
         "sensing": sensing,
         "physics": physics,
         "robot": limits.name,
+        "safety": safety,
+        "monitors_off": list(settings.off),
         "protocol": protocol,
         "target": target or None,
         "seed": seed,
@@ -129,6 +135,7 @@ def run(
         limits=limits,
         scorer=load_scorer(source) if sensing == "camera" else None,
         novelty=novelty,
+        safety=settings,
     )
     supervisor = station.player.supervisor
     tally = EpisodeResult(seed, objects=len(chosen), names=[m.name for m in chosen])
@@ -181,7 +188,7 @@ def run(
             }
             for pick in log.picks
         ],
-        **{k: facts[k] for k in ("bundle", "sensing", "physics", "seed", "git_commit")},
+        **{k: facts[k] for k in _TOLD},
         "stopped": None if stopped is None else str(stopped),
         "object_names": tally.names,
         "protocol_hash": rules.digest,

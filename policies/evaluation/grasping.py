@@ -39,6 +39,8 @@ from robot.errors import ConfigError, SteadyhandError
 from robot.execution.grasp import GraspLoopConfig
 from robot.interface import Detector
 from robot.limits import load_limits
+from robot.safety.config import SafetyConfig
+from robot.safety.suite import load_safety
 
 #: Instead of a detector's file: boxes around whatever stands on the table.
 DEPTH = Path("depth")
@@ -60,6 +62,7 @@ class GraspSetup:
             candidates in the planner's own order.
         views: cameras that look; 1 is the fixed one alone.
         robot: the arm: a name, or the path of a YAML file.
+        safety: the monitors' settings: as for ``robot``.
     """
 
     subject: Subject
@@ -71,10 +74,11 @@ class GraspSetup:
     scorer: Path | None = None
     views: int = 2
     robot: str = "panda"
+    safety: str = "default"
 
     def facts(self) -> dict[str, Any]:
         """What a result says of itself."""
-        disturbed = disturbance(self.protocol)
+        disturbed, safety = disturbance(self.protocol), load_safety(self.safety)
         return {
             "protocol": self.protocol,
             "protocol_hash": protocol(self.protocol).digest,
@@ -90,6 +94,7 @@ class GraspSetup:
             "views": self.views,
             "robot": self.robot,
             "robot_hash": robot_digest(self.robot),
+            **({"safety_hash": digest(safety)} if safety != SafetyConfig() else {}),
             "git_commit": git_commit(),
         }
 
@@ -168,6 +173,7 @@ class _Worker:
             views=setup.views,
             watches=disturbance(setup.protocol) is not None,
             novelty=setup.subject.novelty(),
+            safety=load_safety(setup.safety),
         )
 
     def run(self, seed: int) -> EpisodeResult:

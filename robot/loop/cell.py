@@ -26,6 +26,7 @@ from robot.loop.remote import RemotePolicy, RemoteWatch
 from robot.loop.statelog import StateLog
 from robot.loop.timing import timing_message
 from robot.loop.topics import EPISODE, READY, STOP, TIMING
+from robot.safety.config import SafetyConfig
 from robot.safety.novelty import Novelty
 from robot.safety.supervisor import Supervisor
 
@@ -88,6 +89,7 @@ class Cell:
         latency_s: in lock-step, what an image shows counts from so long after it on.
         guarded: whether a motion that is held back is given up.
         novelty: tells the supervisor how new what the policy sees is.
+        safety: the monitors' settings.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Cell:
         latency_s: float = 0.1,
         guarded: bool = True,
         novelty: Novelty | None = None,
+        safety: SafetyConfig | None = None,
     ) -> None:
         self.bus, self.plant, self.lockstep = bus, plant, lockstep
         self.rates = rates or LoopRates()
@@ -108,7 +111,7 @@ class Cell:
         clock, self.paced = plant.clock, plant.paced
         log = StateLog(bus, loop.kinematics, PublisherConfig(state_rate_hz=self.rates.state_hz))
         guard = MotionGuard(loop) if guarded else None
-        supervisor = Supervisor(limits, loop.kinematics)
+        supervisor = Supervisor(limits, loop.kinematics, safety)
         self.player = Player(plant.robot, clock, supervisor, loop, log, guard)
         self.clock = clock
         self.policy = RemotePolicy(bus, clock.now_s, self.lockstep)

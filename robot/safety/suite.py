@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from robot.errors import SafetyError
+from configs.load import find, load
+from robot.errors import ConfigError, SafetyError
 from robot.interface import SafetyMonitor
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
@@ -70,6 +72,25 @@ NEED_TICK = ("zones", "tool_speed", "singularity", "distance", "nearing", "conta
 def for_batches(tick_s: float = SafetyConfig.tick_s) -> SafetyConfig:
     """The monitors that judge a batch of commands: none that needs forces or every tick."""
     return SafetyConfig(tick_s=tick_s, off=tuple(n for n in NAMES if n not in BATCH))
+
+
+def load_safety(name_or_path: str | Path = "default") -> SafetyConfig:
+    """Read a cell's settings.
+
+    Args:
+        name_or_path: the name of a file in ``configs/safety/``, or the path of an own YAML file.
+
+    Raises:
+        ConfigError: the file is missing or malformed, values contradict each other, or no monitor
+            is called as one that is switched off.
+    """
+    text = str(name_or_path)
+    path = Path(text) if text.endswith((".yaml", ".yml")) else find("safety", text)
+    config = load(SafetyConfig, path)
+    unknown = [name for name in config.off if name not in NAMES]
+    if unknown:
+        raise ConfigError(f"{path}: off: no monitor {unknown[0]!r}; choose {', '.join(NAMES)}")
+    return config
 
 
 def make(

@@ -22,6 +22,7 @@ from robot.loop.reading import read_recording
 from robot.loop.recorder import Recorder
 from robot.loop.topics import ESTOP, PICK_ACTION, WATCHED, feedback_topic
 from robot.loop.typestore import decode
+from robot.safety.config import SafetyConfig, Zone
 from robot.safety.estop import EStop
 
 SETUP = LoopSetup(shipped(), objects="primitives", n_objects=2, pace="sim", seed=5)
@@ -44,6 +45,18 @@ def test_a_pick_goes_through_every_process_into_the_tray(recorded):
     assert result["picks"] == 1 and result["successes"] == 1 and result["put_away"] == 1
     assert result["stopped"] is None and result["recording_failed"] is None
     assert result["control"]["ticks"] > 1000 and result["control"]["images_used"] > 0
+
+
+@pytest.mark.slow
+def test_the_cells_own_settings_reach_planner_controller_and_recording(tmp_path):
+    zone = Zone((0.45, 0.36, -0.1), (0.85, 0.75, 0.6), "the door")
+    own = replace(SETUP, safety=SafetyConfig(keep_out=(zone,), off=("sensor",)))
+    with Beside(own, tmp_path / "a.mcap") as beside:
+        assert beside.picker.around.closed == (zone.box,)
+        assert beside.run(picks=1)["picks"] == 1
+    recording = read_recording(tmp_path / "a.mcap")
+    told = json.loads(recording.metadata["safety"])
+    assert told["keep_out"][0]["name"] == "the door" and told["off"] == ["sensor"]
 
 
 @pytest.mark.slow

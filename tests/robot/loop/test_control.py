@@ -23,6 +23,7 @@ from robot.loop.typestore import message_class
 from robot.observation import PATCH_SHAPE, Around
 from robot.planning.collision import CollisionChecker
 from robot.planning.paths import PathPlanner
+from robot.safety.config import SafetyConfig, Zone
 from robot.safety.novelty import Novelty, fit
 from robot.types import (
     GraspCandidate,
@@ -229,6 +230,18 @@ def test_a_controller_that_fails_brakes_and_closes_the_plant(cell):
         cell.run()
     cell.arm.assert_braked()
     assert cell.arm.closed_at == len(cell.arm.path)
+
+
+def test_the_monitors_are_those_that_the_cells_file_asks_for(monkeypatch):
+    monkeypatch.setattr(module, "be_urgent", lambda: False)
+    zone = Zone((0.4, 0.3, 0.0), (0.8, 0.7, 0.6), "the door")
+    settings = SafetyConfig(keep_out=(zone,), off=("novelty",))
+    made = Cell(Bus("control"), Arm(), LIMITS, lockstep=False, safety=settings)
+    usual = Cell(Bus("control"), Arm(), LIMITS, lockstep=False)
+    supervisors = made.player.supervisor, usual.player.supervisor
+    own, all_of_them = (set(s.monitors) for s in supervisors)
+    assert all_of_them - own == {"novelty"}
+    assert supervisors[0].config == settings
 
 
 def test_the_supervisor_is_told_how_new_what_the_policy_sees_is(monkeypatch):

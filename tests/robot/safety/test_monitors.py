@@ -12,11 +12,12 @@ from robot.errors import ConfigError, SafetyError
 from robot.interface import SafetyMonitor
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits, load_limits
-from robot.safety.config import ForceConfig, SafetyConfig, ThermalConfig, TimingConfig
+from robot.safety.config import ForceConfig, SafetyConfig, ThermalConfig, TimingConfig, Zone
 from robot.safety.joints import AccelerationMonitor, PositionMonitor, VelocityMonitor
 from robot.safety.readings import FiniteMonitor, StaleMonitor
 from robot.safety.sent import Sent
 from robot.safety.space import WorkspaceMonitor
+from robot.safety.suite import load_safety
 from robot.types import GripperState, JointState, Pose, RobotState, VerdictLevel
 
 LIMITS = load_limits("panda")
@@ -219,6 +220,36 @@ def test_the_shipped_file_is_the_default():
     assert load(SafetyConfig, find("safety", "default")) == SafetyConfig()
     with pytest.raises(ConfigError, match="jump_rad"):
         load(SafetyConfig, overrides=["jump_rad=100"])
+
+
+def test_a_cell_has_a_file_of_its_own(tmp_path):
+    assert load_safety() == load_safety("default") == SafetyConfig()
+    own = tmp_path / "cell.yaml"
+    own.write_text(
+        "keep_out:\n  - {name: the door, min_m: [0.4, 0.3, 0.0], max_m: [0.8, 0.7, 0.6]}\n"
+        "force: {contact_stop_n: 120}\noff: [novelty]\n"
+    )
+    zone = Zone((0.4, 0.3, 0.0), (0.8, 0.7, 0.6), "the door")
+    force = ForceConfig(contact_stop_n=120.0)
+    assert load_safety(own) == SafetyConfig(keep_out=(zone,), force=force, off=("novelty",))
+    with pytest.raises(ConfigError, match="configs/safety: no configuration 'cell'"):
+        load_safety("cell")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("off: [nose]", "cell.yaml: off: no monitor 'nose'; choose finite"),
+        ("force: {contact_stop_n: 80}", "contact_most_n"),
+        ("keep_out:\n  - {min_m: [1, 1, 1], max_m: [0, 0, 0]}", "min_m must be below max_m"),
+        ("singular_slow: .nan", "singular_slow"),
+    ],
+)
+def test_a_cells_file_that_makes_no_sense_is_refused(tmp_path, text, said):
+    own = tmp_path / "cell.yaml"
+    own.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load_safety(own)
 
 
 @pytest.mark.parametrize("kind", [VelocityMonitor, AccelerationMonitor])
