@@ -20,6 +20,7 @@ from robot.types import GripperCommand
 Array = NDArray[np.float64]
 
 DT = 1.0 / 240.0
+_FOLDING, _FOLDED_WITHIN_S = 0.35, 3.0  # share of the joints' speed; the run ends some time later
 _FAST_M_S = 1.78  # less would be within limits
 _GENTLE = 0.8  # share of the acceleration limits, so that nothing else is wrong
 
@@ -266,7 +267,8 @@ class Folded(Driven):
         self._to: Array = self._last
         for _ in range(4000):
             q = run.rng.uniform(joints.lower_rad + 0.1, joints.upper_rad - 0.1)
-            if checker.is_free(q):
+            away_s = float((np.abs(q - self._last) / joints.velocity_rad_s).max()) / _FOLDING
+            if away_s > _FOLDED_WITHIN_S or checker.is_free(q):
                 continue
             # It slows down as it comes there, so what is barely touched is not reached in time.
             bad = set.intersection(
@@ -296,5 +298,5 @@ class Folded(Driven):
         """Straight there in joint space."""
         way = self._to - q
         longest = float((np.abs(way) / self._joints.velocity_rad_s).max())
-        speed = min(0.35, 3.0 * longest)
+        speed = min(_FOLDING, 3.0 * longest)
         return self.towards(qd, way / max(longest, 1e-6) * speed)
