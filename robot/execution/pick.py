@@ -30,7 +30,7 @@ from robot.planning.grasps import GraspPlanner
 from robot.planning.paths import PathPlanner
 from robot.planning.placing import PlacePlanner, TrayConfig
 from robot.planning.ranking import FailedGrips, GraspRanking, Ranked, Refusal, near_first
-from robot.planning.reach import in_turn
+from robot.planning.reach import reachable
 from robot.planning.scene import SceneModel
 from robot.planning.target import Target
 from robot.types import GraspCandidate, Look, ObjectState, PickResult, Pose, Trajectory
@@ -192,13 +192,16 @@ class Picker:
     def _taken(self, ranked: list[Ranked], look: Look, attempt: GraspAttempt) -> bool:
         """Whether one of these could be reached; ``attempt`` tells how that one went, or why."""
         candidates = [item.candidate for item in ranked]
-        tried = map(self.misjudge or (lambda right: right), candidates[: self.config.tries_n])
-        apart = self.checker.is_apart
-        for place, candidate, found in in_turn(self.loop, tried, lambda: self.player.q_sent, apart):
+        for place, candidate in enumerate(candidates[: self.config.tries_n], start=1):
+            if self.misjudge is not None:
+                candidate = self.misjudge(candidate)
+            found = reachable(self.loop, candidate, self.player.q_sent, self.checker.is_apart)
             if found is None:
                 at = np.array2string(candidate.X_world_grasp.position_m, precision=3)
                 attempt.outcome = "no_path"
-                attempt.reasons.append(f"grasp at {at} m: out of reach")
+                attempt.reasons.append(
+                    f"grasp at {at} m: out of reach, or the arm gets stuck on the way"
+                )
                 attempt.refused.add(Refusal.OUT_OF_REACH)
                 continue
             chosen = found[0]

@@ -24,6 +24,12 @@ _SWING_RAD, _SWINGS = 0.3, 10
 _STEP_M = 0.02
 """So closely the way through the poses is followed."""
 
+IMPASSABLE = 30.0
+"""Condition number at which the singularity monitor stops what goes on."""
+
+_LINKS_CLOSE = 25.0
+"""Links that come close to each other count as much: that slows the arm, and stops nothing."""
+
 _PATH_CONDITION = 22.0
 """A planned path drives joints at 0.6 of their speed at most: that is slowed from 25 on."""
 
@@ -43,15 +49,16 @@ def worst_condition(
         apart: whether the arm's own links are well apart at joints (n,) rad.
 
     Returns:
-        Infinity where a joint comes to its end or links come close to each other, None where a
-        pose cannot be reached.
+        Infinity where a joint comes to its end, at least 25 where links come close to each other,
+        None where a pose cannot be reached.
     """
     if any(kinematics.inverse(pose, q, tries=3) is None for pose in poses):
         return None
     through = _followed(kinematics, poses, q)
-    if through is None or (apart is not None and not all(map(apart, through))):
+    if through is None:
         return math.inf
-    return max(map(kinematics.condition, through))
+    close = apart is not None and not all(map(apart, through))
+    return max(_LINKS_CLOSE if close else 1.0, *map(kinematics.condition, through))
 
 
 def _followed(kinematics: Kinematics, poses: Sequence[Pose], q: Array) -> list[Array] | None:

@@ -97,7 +97,13 @@ def test_what_cannot_be_reached_is_none_and_links_that_touch_are_the_worst():
     far = over(1.4, 0.0, 0.3, 0.0)
     assert worst_condition(KINEMATICS, [far], HOME) is None
     assert elbow_aside(KINEMATICS, [far], HOME) is None
-    assert worst_condition(KINEMATICS, [], HOME, lambda q: False) == math.inf
+    assert worst_condition(KINEMATICS, [], HOME, lambda q: False) == 25.0
+    bent = HOME.copy()
+    bent[3] = LIMITS.joints.lower_rad[3]
+    nearer = KINEMATICS.forward(bent).position_m - np.array([0.05, 0.0, 0.0])
+    here = KINEMATICS.forward(bent)
+    back = Pose("world", "tool0", nearer, here.quat_xyzw)
+    assert worst_condition(KINEMATICS, [back], bent) in (None, math.inf)
 
 
 def test_links_are_apart_whatever_stands_around():

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from robot.execution.grasp import GraspLoop
 from robot.geometry import grasp_rotation
 from robot.limits import load_limits
+from robot.planning import reach
 from robot.planning.collision import CollisionChecker
-from robot.planning.reach import in_turn, reachable, turned
+from robot.planning.posture import IMPASSABLE, Apart, worst_condition
+from robot.planning.reach import reachable, turned
 from robot.types import GraspCandidate, Pose
 
 LIMITS = load_limits()
@@ -83,30 +85,32 @@ def test_the_answer_does_not_depend_on_which_way_round_was_asked(grip):
     assert _same(a, b) or away_a == pytest.approx(away_b, abs=1e-6)
 
 
-def test_what_strains_the_arm_comes_last_and_what_is_out_of_reach_in_its_place():
-    strained = candidate(0.254, -0.122, 0.062, math.radians(168))  # an elbow at its end
-    far, good = candidate(1.1, 0.0, 0.05, 0.0), candidate(0.289, -0.093, 0.061, math.pi / 2)
-    asked = []
-
-    def near():
-        asked.append(1)
-        return HOME
-
+@pytest.mark.parametrize(
+    "grip",
+    [(0.254, -0.122, 0.062, 168.0), (0.287, -0.026, 0.009, 45.0), (0.254, 0.071, 0.009, 0.0)],
+)
+def test_close_to_the_base_the_elbow_goes_where_the_arm_does_not_get_stuck(grip):
+    """Each was the end of a pick: a joint at its end half-way down, or a singular posture."""
     apart = CollisionChecker(LIMITS, LOOP.kinematics).is_apart
-    turns = in_turn(LOOP, iter([strained, far, good]), near, apart)
-    assert next(turns) == (2, far, None)
-    number, second, found = next(turns)
-    assert (number, second) == (3, good) and len(asked) == 3
-    np.testing.assert_array_equal(found[1], reachable(LOOP, good, HOME, apart)[1])
-    number, last, found = next(turns)
-    assert (number, last) == (3, strained) and found is not None
-    assert next(turns, None) is None
+    *at, yaw = grip
+    found = reachable(LOOP, candidate(*at, math.radians(yaw)), HOME, apart)
+    assert found is not None and worst(found, apart) <= IMPASSABLE
 
 
-def test_what_does_not_strain_is_taken_before_others_are_looked_at():
-    grips = (candidate(x, 0.0, 0.05, 0.0) for x in (0.5, math.nan))
-    number, first, found = next(in_turn(LOOP, grips, lambda: HOME))
-    assert number == 1 and found is not None and first.X_world_grasp.position_m[0] == 0.5
+@pytest.mark.parametrize(("condition", "refused"), [(29.0, False), (31.0, True), (math.inf, True)])
+def test_where_the_arm_would_get_stuck_a_grasp_is_refused(monkeypatch, condition, refused):
+    monkeypatch.setattr(reach, "elbow_aside", lambda kinematics, poses, q, apart: (q, condition))
+    assert (reachable(LOOP, candidate(0.5, 0.0, 0.05, 0.0), HOME) is None) is refused
+
+
+def worst(found: tuple[GraspCandidate, np.ndarray], apart: Apart) -> float | None:
+    chosen, q = found
+    X, c = chosen.X_world_grasp, LOOP.config
+    way = [
+        Pose("world", LIMITS.tool_frame, X.position_m - out_m * X.rotation[:, 2], X.quat_xyzw)
+        for out_m in (0.5 * c.pregrasp_m, 0.0, c.lift_m)
+    ]
+    return worst_condition(LOOP.kinematics, way, q, apart)
 
 
 @pytest.mark.parametrize("at", [(1.1, 0.0, 0.05), (0.5, 0.9, 0.05), (0.0, 0.0, 0.05)])
