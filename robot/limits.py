@@ -79,12 +79,14 @@ class GripperLimits:
         max_force_n: force it may press with continuously.
         max_speed_m_s: speed at which the opening changes.
         fingertip_beyond_tool_m: how far the fingers' ends reach beyond the tool frame, along z.
+        finger_breadth_m: of a finger, across the direction in which it closes.
     """
 
     max_opening_m: float = 0.08
     max_force_n: float = 70.0
     max_speed_m_s: float = 0.1
     fingertip_beyond_tool_m: float = 0.0
+    finger_breadth_m: float = 0.020
 
 
 @dataclass(frozen=True)
@@ -251,8 +253,10 @@ def _checked(file: RobotFile, path: Path) -> RobotLimits:
     if (low >= high).any():
         raise ConfigError(f"{path}: workspace_min_m: must be below workspace_max_m everywhere")
     grip = file.gripper
-    if min(grip.max_opening_m, grip.max_force_n, grip.max_speed_m_s) <= 0:
-        raise ConfigError(f"{path}: gripper: opening, force and speed must be above 0: {grip}")
+    sizes = (grip.max_opening_m, grip.max_force_n, grip.max_speed_m_s, grip.finger_breadth_m)
+    if min(sizes) <= 0:
+        what = "opening, force and speed, and the fingers' breadth,"
+        raise ConfigError(f"{path}: gripper: {what} must be above 0: {grip}")
     urdf = found(file.urdf, path)
     if not urdf.is_file():
         raise ConfigError(f"{path}: urdf: no such file: {urdf}")

@@ -28,7 +28,6 @@ class GraspConfig:
         depth_m: how far the tool frame goes below the top, where there is room.
         shallow_m: the same, tried where nothing was found at ``depth_m``.
         floor_m: the fingertips stay this far above the table.
-        pad_width_m: breadth of a finger across the closing direction.
         finger_thickness_m: of a finger along the closing direction.
         side_clearance_m: free space kept between a finger and anything on its way down.
         palm_m: palm's (breadth, length along the closing direction).
@@ -55,7 +54,6 @@ class GraspConfig:
     depth_m: float = bounded(0.034, 0.005, 0.06)
     shallow_m: float = bounded(0.018, 0.002, 0.06)
     floor_m: float = bounded(0.0015, 0.0, 0.05)
-    pad_width_m: float = bounded(0.020, 0.005, 0.05)
     finger_thickness_m: float = bounded(0.015, 0.005, 0.05)
     side_clearance_m: float = bounded(0.005, 0.0, 0.03)
     palm_m: tuple[float, float] = (0.066, 0.210)
@@ -89,7 +87,7 @@ def find_grips(
     half = 0.5 * gripper.max_opening_m + c.max_width_m / 2 + c.finger_thickness_m
     reach = math.ceil(half / step)
     t: Array = np.arange(-reach, reach + 1, dtype=np.float64) * step
-    s = np.linspace(-0.5, 0.5, 5) * c.pad_width_m
+    s = np.linspace(-0.5, 0.5, 5) * gripper.finger_breadth_m
     along_of = np.column_stack([np.cos(yaws), np.sin(yaws)])  # x of the grasp frame
     across_of = np.column_stack([np.sin(yaws), -np.cos(yaws)])  # y: the closing direction
     mid = len(t) // 2

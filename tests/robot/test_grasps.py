@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def finger_cells(candidate: GraspCandidate) -> np.ndarray:
     """(n, 2) world positions that the two fingers, open, pass through on their way down."""
     c = GraspConfig()
     x_axis, y_axis = candidate.X_world_grasp.rotation[:2, 0], closing(candidate)
-    a = np.linspace(-0.5, 0.5, 7) * c.pad_width_m
+    a = np.linspace(-0.5, 0.5, 7) * GRIPPER.finger_breadth_m
     half = candidate.opening_m / 2
     b = np.linspace(half + STEP / 2, half + c.finger_thickness_m - STEP / 2, 5)
     b = np.concatenate([b, -b])
@@ -122,11 +123,11 @@ def test_every_candidate_on_any_box_can_be_carried_out(box, seed):
         assert abs(off[0]) < box[3] / 2 + look.height_map.resolution_m
         # Across the narrow side; steeper sides than the config allows are never tried. Edges lie
         # on cells: one cell over the breadth of a pad is what the map can be off by.
-        blur_deg = math.degrees(math.atan(look.height_map.resolution_m / c.pad_width_m))
+        blur_deg = math.degrees(math.atan(look.height_map.resolution_m / GRIPPER.finger_breadth_m))
         assert misalignment_deg(candidate, box[2] + math.pi / 2) < c.max_side_deg + blur_deg
         # As wide as the box is in the closing direction, to about a cell on each side.
         turn = math.radians(misalignment_deg(candidate, box[2] + math.pi / 2))
-        across = box[4] / math.cos(turn) + 0.5 * c.pad_width_m * 2 * math.tan(turn)
+        across = box[4] / math.cos(turn) + 0.5 * GRIPPER.finger_breadth_m * 2 * math.tan(turn)
         assert candidate.width_m <= across + 3 * STEP
         assert candidate.width_m >= box[4] - 3 * STEP
         # Down to the fingertips above the table, and no deeper below the top than asked.
@@ -152,7 +153,8 @@ def test_the_best_grip_faces_the_narrow_side(box):
     best = propose(look)[0]
     # Yaws are tried in steps, and sides are known to half a cell over the breadth of a pad: of a
     # thin box the yaw next to the best one may look as good.
-    half_cell_deg = math.degrees(math.atan(0.5 * look.height_map.resolution_m / c.pad_width_m))
+    half_cell_m = 0.5 * look.height_map.resolution_m
+    half_cell_deg = math.degrees(math.atan(half_cell_m / GRIPPER.finger_breadth_m))
     assert misalignment_deg(best, box[2] + math.pi / 2) < 180 / c.yaws_n + half_cell_deg
     assert np.linalg.norm(local(box, best.X_world_grasp.position_m[:2])) < 0.02
 
@@ -334,3 +336,15 @@ def test_what_is_no_object_is_neither_gripped_nor_taken_for_its_middle():
     assert any(abs(c.X_world_grasp.position_m[1] - 0.045) < 0.016 for c in untold)
     nothing = planner.propose(look, np.random.default_rng(0), lambda at_m: at_m[:, 0] > 0.0)
     assert nothing == []
+
+
+def test_broad_fingers_need_room_for_their_breadth():
+    bar = (0.5, 0.0, 0.0, 0.12, 0.03, 0.05)
+    beside = [(0.5 + x, y, 0.0, 0.05, 0.05, 0.05) for x in (-0.038, 0.038) for y in (-0.05, 0.05)]
+    look = look_at(bar, *beside, objects=(bar,))  # 26 mm between what stands beside it
+    found = {}
+    for breadth_m in (0.020, 0.034):
+        gripper = replace(GRIPPER, finger_breadth_m=breadth_m)
+        offered = GraspPlanner(gripper).propose(look, np.random.default_rng(0))
+        found[breadth_m] = [c for c in offered if abs(c.X_world_grasp.position_m[0] - 0.5) < 0.02]
+    assert found[0.020] and not found[0.034]
