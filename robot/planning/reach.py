@@ -40,8 +40,8 @@ def reachable(
 
     Pre-grasp, grasp and the top of the lift must all have joints within the limits, each found
     from the one before. Where they come near a singular posture, as close to the base, the elbow
-    is swung to the side as far as it takes; where that does not do, or a joint comes to its end,
-    the arm would get stuck half-way.
+    is swung to the side as far as it takes; a way round on which that does not do is none, since
+    the arm would get stuck there: a joint comes to its end, or the monitor stops it.
 
     Args:
         loop: knows the arm, and how far the policy's part goes.

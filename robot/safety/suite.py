@@ -87,10 +87,17 @@ def load_safety(name_or_path: str | Path = "default") -> SafetyConfig:
     text = str(name_or_path)
     path = Path(text) if text.endswith((".yaml", ".yml")) else find("safety", text)
     config = load(SafetyConfig, path)
-    unknown = [name for name in config.off if name not in NAMES]
-    if unknown:
-        raise ConfigError(f"{path}: off: no monitor {unknown[0]!r}; choose {', '.join(NAMES)}")
+    try:
+        _known(config.off)
+    except SafetyError as error:
+        raise ConfigError(f"{path}: off: {error}") from error
     return config
+
+
+def _known(names: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        raise SafetyError(f"no monitor is called {unknown[0]!r}; there are {', '.join(NAMES)}")
 
 
 def make(
@@ -106,9 +113,7 @@ def make(
     Raises:
         SafetyError: ``off`` names what is none.
     """
-    unknown = [name for name in config.off if name not in NAMES]
-    if unknown:
-        raise SafetyError(f"no monitor is called {unknown[0]!r}; there are {', '.join(NAMES)}")
+    _known(config.off)
     c = config
     makers: dict[str, Callable[[], SafetyMonitor]] = {
         "finite": lambda: FiniteMonitor(limits, signals),

@@ -239,7 +239,7 @@ def test_a_cell_has_a_file_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("off: [nose]", "cell.yaml: off: no monitor 'nose'; choose finite"),
+        ("off: [nose]", "cell.yaml: off: no monitor is called 'nose'; there are finite"),
         ("force: {contact_stop_n: 80}", "contact_most_n"),
         ("keep_out:\n  - {min_m: [1, 1, 1], max_m: [0, 0, 0]}", "min_m must be below max_m"),
         ("singular_slow: .nan", "singular_slow"),
