@@ -19,6 +19,7 @@ from robot.execution.action import DEFAULT_SCALE, POLICY_TICKS, TICK_S, ActionSc
 from robot.execution.gripper import GripperConfig, GripperController
 from robot.execution.servo import CartesianServo, ServoConfig
 from robot.execution.touch import Touch, TouchConfig
+from robot.fingers import FingerMap
 from robot.geometry import yaw_between
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
@@ -39,6 +40,9 @@ Array = NDArray[np.float64]
 TICKS = POLICY_TICKS
 #: What x, y, z and yaw become in axes that are turned by half a turn.
 _HALF_TURN = np.array([-1.0, -1.0, 1.0, 1.0])
+_DRAGGED = 2.0
+"""Fingers on cranks go down as they close and drag what they press on along, by friction: what is
+felt along the approach then is at most so many times their mean force, as there are two."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class GraspLoop:
         self._twist = np.zeros(6)
         self._planner = GraspPlanner(limits.gripper)
         self._in_reach: HeldBox | None = None
+        self._dragged = _DRAGGED if FingerMap(limits).turns else 0.0
         fingertip_m = limits.gripper.fingertip_beyond_tool_m
         self._touch = Touch(self.config.touch, scale, fingertip_m)
 
@@ -244,7 +249,8 @@ class GraspLoop:
         What the hand comes down on it rises off at once.
         """
         across, _, down = self.target.rotation.T
-        pressed_n, grip = float(down @ wrench[:3]), self.gripper_state
+        grip = self.gripper_state
+        pressed_n = float(down @ wrench[:3]) - self._dragged * grip.force_n
         if grip.contact or pressed_n <= self._touch.config.force_n:
             return
         here = self.kinematics.forward_matrix(q)[:3, 3]

@@ -125,7 +125,7 @@ def over(loop: GraspLoop, above_m: float) -> np.ndarray:
     grasp = loop.target.candidate.X_world_grasp
     at = Pose("world", "tool0", grasp.position_m + above_m * UP, grasp.quat_xyzw)
     q = loop.kinematics.inverse(at, loop.limits.home_rad)
-    loop.observe(q, np.zeros(7), 0.0)
+    loop.observe(q, np.zeros(len(q)), 0.0)
     return q
 
 
@@ -187,6 +187,19 @@ def test_a_hand_that_comes_down_on_something_rises_and_stays_off(loop):
     over(loop, LOW_M)
     loop.act(DOWN)
     assert up_m_s(loop) < 0.0  # forgotten
+
+
+@pytest.mark.parametrize(("robot", "rises"), [("panda", True), ("xarm6", False)])
+def test_what_fingers_on_cranks_drag_along_was_not_come_down_on(robot, rises):
+    loop = GraspLoop.make(load_limits(robot))
+    loop.begin(grip(), thing(), loop.limits.home_rad, 0.06, 0.0)
+    q = over(loop, LOW_M)
+    loop.act(DOWN - np.array([0, 0, 0, 0, 2], np.float32))
+    loop.gripper_state = GripperState(0.04, 20.0)
+    loop.feel_below(pressing(60.0), q)
+    assert (up_m_s(loop) > 0.0) == rises
+    loop.feel_below(pressing(80.0), q)
+    assert up_m_s(loop) > 0.0
 
 
 @pytest.mark.parametrize("side", [1.0, -1.0])
