@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import io
 import itertools
 import random
 import sys
@@ -68,17 +70,18 @@ class PybulletPlanning:
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 (the peer draws from there)
         world = self._judge.world
-        path = self._pp.plan_joint_motion(
-            world.arm_id,
-            self._joints,
-            scene.goal_rad.tolist(),
-            obstacles=[world.table_id, world.tray_id, *world.fixtures],
-            self_collisions=True,
-            disabled_collisions=self._disabled,
-            custom_limits=self._limits,
-            max_time=longest_s,
-            max_iterations=_ENDLESS,
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # its warnings are not this one's result
+            path = self._pp.plan_joint_motion(
+                world.arm_id,
+                self._joints,
+                scene.goal_rad.tolist(),
+                obstacles=[world.table_id, world.tray_id, *world.fixtures],
+                self_collisions=True,
+                disabled_collisions=self._disabled,
+                custom_limits=self._limits,
+                max_time=longest_s,
+                max_iterations=_ENDLESS,
+            )
         return None if not path else [np.array(q, dtype=np.float64) for q in path]
 
 

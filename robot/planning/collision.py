@@ -33,7 +33,8 @@ class CollisionConfig:
     Attributes:
         scene_margin_m: kept from every box and column.
         search_margin_m: kept in addition, from scene and table, where a search asks for room.
-        self_margin_m: the arm's own links are well apart where they are so far from each other.
+        least_apart_m: the arm's own links, and what is held, come no nearer to each other;
+        self_margin_m: they are well apart where they are so far from each other.
         arm_above_table_m: the arm, without its hand, stays this far above the table.
         hand_above_table_m: so does the hand with its fingers, unless a call says otherwise.
         held_above_table_m: so does a held object.
@@ -43,6 +44,7 @@ class CollisionConfig:
 
     scene_margin_m: float = bounded(0.005, 0.0, 0.1)
     search_margin_m: float = bounded(0.01, 0.0, 0.1)
+    least_apart_m: float = bounded(0.002, 0.0, 0.1)
     self_margin_m: float = bounded(0.015, 0.0, 0.1)
     arm_above_table_m: float = bounded(0.01, 0.0, 0.2)
     hand_above_table_m: float = bounded(0.003, 0.0, 0.2)
@@ -93,6 +95,7 @@ class CollisionChecker:
         self._room = Room(
             c.scene_margin_m,
             c.search_margin_m,
+            c.least_apart_m,
             c.self_margin_m,
             c.arm_above_table_m,
             c.held_above_table_m,

@@ -203,7 +203,7 @@ def _needless(
         model,
         limits.tool_frame,
         shapes,
-        Room(0.0, 0.0, 0.0, -1.0, -1.0),
+        Room(0.0, 0.0, 0.0, 0.0, -1.0, -1.0),
         Surroundings((), None, limits.gripper.max_opening_m, -1.0),
         solids_of(shapes),
     )

@@ -43,6 +43,7 @@ class Room:
 
     scene_m: float
     search_m: float
+    least_self_m: float
     self_m: float
     arm_above_table_m: float
     held_above_table_m: float
@@ -105,7 +106,7 @@ class Solids:
             self._pair(solids[first], solids[second])
         self._around(solids, tool_frame, around)
         self.open(around.opening_m)
-        self._geometry_data = self._geometry.createData()
+        self._geometry_data = self._fresh_data()
         self._broad = self._broad_phase(self._geometry_data)
         self._roomy: Any = None  # made when first asked for
         self._apart: Any = None
@@ -117,7 +118,7 @@ class Solids:
     def roomy(self, q: Array) -> bool:
         """As :meth:`free`, with ``search_m`` more to scene and table."""
         if self._roomy is None:
-            data = self._geometry.createData()
+            data = self._fresh_data()
             pairs = self._geometry.collisionPairs
             for pair, request in zip(pairs, data.collisionRequests, strict=True):
                 if pair.second in self._surroundings:
@@ -213,6 +214,16 @@ class Solids:
         for first in firsts:
             for second in seconds:
                 self._geometry.addCollisionPair(pin.CollisionPair(first, second))
+
+    def _fresh_data(self) -> Any:
+        """Of the geometry, in which the arm's own parts touch where they are so near."""
+        data = self._geometry.createData()
+        for pair, request in zip(
+            self._geometry.collisionPairs, data.collisionRequests, strict=True
+        ):
+            if pair.second not in self._surroundings:
+                request.security_margin = self._room.least_self_m
+        return data
 
     def _broad_phase(self, data: Any) -> Any:
         return pin.BroadPhaseManager_DynamicAABBTreeCollisionManager(

@@ -156,6 +156,14 @@ def test_arm_does_not_pass_through_itself(checker: CollisionChecker) -> None:
     assert contact is not None and "table" not in contact
 
 
+def test_links_keep_a_little_apart() -> None:
+    limits = load_limits("xarm6")
+    checker = CollisionChecker(limits, Kinematics(limits))
+    nearly = np.array([-0.371, 0.237, -1.914, -3.055, 2.849, -1.733])  # 0.3 mm; Bullet: they touch
+    assert checker.in_collision(nearly) == "link3 hits right_outer_knuckle"
+    assert checker.is_free(limits.home_rad)
+
+
 def test_tray_wall_is_named(checker: CollisionChecker) -> None:
     checker.set_scene(None, tray_walls((0.5, 0.0), (0.2, 0.2), 0.2))
     assert "tray wall" in checker.in_collision(joints_at(0.5, 0.09, 0.1))
