@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from envs.planning_judge import Judge, beyond_limits
 from envs.planning_scenes import KINDS, PlanningScene, planning_scenes
-from envs.planning_speed import measure_planning
+from envs.planning_speed import PybulletPlanning, measure_planning
 from robot.kinematics import Kinematics
 from robot.limits import load_limits
 from robot.planning.collision import CollisionChecker
@@ -50,6 +52,19 @@ def test_the_judge_sees_a_motion_through_a_wall_and_passes_a_free_one(parts) -> 
     free = judge.drive(PlanningScene("free", (), home, goal), motion)
     assert free.touched == "" and free.off_rad < 0.01 and free.beyond == 0
     assert judge.drive(PlanningScene("free", (wall,), home, goal), motion).touched
+
+
+def test_what_the_peer_prints_is_not_the_benchmarks_output(parts, capsys) -> None:
+    pytest.importorskip("pybullet_planning")
+    kinematics, checker, judge = parts
+    scene = next(planning_scenes(kinematics, checker, 1, 3))
+    at = tuple(kinematics.forward(scene.goal_rad).position_m)
+    walled = replace(scene, boxes=(*scene.boxes, Box(at, (0.1, 0.1, 0.1))))
+    judge.set_up(walled)
+    peer = PybulletPlanning(judge)
+    capsys.readouterr()
+    assert peer.plan(walled, 0, 0.5) is None  # it warns that its goal is in collision
+    assert capsys.readouterr().out == ""
 
 
 def test_samples_beyond_a_limit_are_counted() -> None:
