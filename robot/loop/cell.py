@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from robot.loop import messages
 from robot.loop.bus import Bus
 from robot.loop.clock import PacedClock, RealClock
 from robot.loop.control import ControllerNode, GripperNode, SafetyNode, warm_up
-from robot.loop.executor import Executor, be_urgent
+from robot.loop.executor import Executor, be_urgent, kept_awake
 from robot.loop.meter import Meter
 from robot.loop.publisher import PHASE, PublisherConfig
 from robot.loop.remote import RemotePolicy, RemoteWatch
@@ -139,7 +139,7 @@ class Cell:
                 _Step("diagnostics", self.rates.diagnostics_hz, self._diagnose),
             ],
         )
-        self.urgent = False
+        self.urgent = self.awake = False
         self._begun = False
         self._ending = ""
         self._real = clock if isinstance(clock, RealClock) else None
@@ -157,13 +157,15 @@ class Cell:
 
     def _run(self) -> None:
         self._warm_up()
-        if not self.lockstep:
-            sys.setswitchinterval(_SWITCH_S)
-            self.urgent = be_urgent()
-        self.bus.publish(READY, messages.string("control"), self.clock.now_s())
-        if self.paced is not None:
-            self.paced.restart()
-        self.executor.run()
+        with ExitStack() as held:
+            if not self.lockstep:
+                sys.setswitchinterval(_SWITCH_S)
+                self.urgent = be_urgent()
+                self.awake = held.enter_context(kept_awake())
+            self.bus.publish(READY, messages.string("control"), self.clock.now_s())
+            if self.paced is not None:
+                self.paced.restart()
+            self.executor.run()
         self._diagnose(self.clock.now_s())
         self.bus.settle()
 
@@ -270,6 +272,7 @@ class Cell:
             "policy_round_trip": self.policy.round_trip.told(),
             "slipped_s": 0.0 if self.paced is None else self.paced.slipped_s,
             "urgent": self.urgent,
+            "awake": self.awake,
             "lost": sum(link.lost for link in self.bus.links.values()),
             "put_away": self.plant.put_away(),
             "sim_s": now_s,

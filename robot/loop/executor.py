@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
+import struct
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Protocol
 
 from robot.errors import ConfigError
 from robot.loop.meter import Meter
 
 _FIRST, _NEXT = 10, 5  # of the 99 priorities of the real-time class
+_WAKING = Path("/dev/cpu_dma_latency")
 
 
 class Node(Protocol):
@@ -103,3 +106,28 @@ def be_urgent() -> bool:
     with suppress(OSError):
         os.nice(-10)
     return False
+
+
+@contextmanager
+def kept_awake(device: Path = _WAKING) -> Iterator[bool]:
+    """Ask the system to let no processor sleep deeply meanwhile, where it may be asked.
+
+    A processor that sleeps takes its time to wake; a virtual one has to be given back by its host
+    first, which takes milliseconds where the host is busy. The file is Linux's own means
+    (kernel documentation, "PM Quality Of Service Interface"): what is written, the longest that
+    waking may take (µs, 32 bits), holds as long as the file is open. It costs power.
+
+    Args:
+        device: the file.
+
+    Yields:
+        Whether the system took it (it needs root, or the right to write the file).
+    """
+    with ExitStack() as held:
+        try:
+            file = held.enter_context(device.open("r+b", buffering=0))
+            file.write(struct.pack("i", 0))
+        except OSError:
+            yield False
+        else:
+            yield True

@@ -21,12 +21,10 @@ from robot.planning.search import (
     Attempt,
     Free,
     both,
-    connect,
     corners_rounded,
-    length,
     line_contact,
-    shortcut,
     thinned,
+    way,
 )
 from robot.planning.timing import MotionLimits, section, time_curve
 from robot.planning.tool_speed import fastest
@@ -36,11 +34,6 @@ Array = NDArray[np.float64]
 
 # How closely a path is looked at for what would slow the arm down on it.
 _LOOKED_AT_RAD = 0.12
-# What is not found in so many rounds lies in a narrow place, as a rule.
-_AT_ONCE_ROUNDS = 200
-# There the first way found is a crooked one, more often than not: the shortest of so many is taken.
-_WAYS_OUT_N, _AGAIN_ROUNDS = 3, 2000
-_ROUGHER = 2.0  # a search's steps over those: what it finds is looked at again
 
 
 @dataclass(frozen=True)
@@ -153,7 +146,8 @@ class PathPlanner:
             trajectory = self._timed([q_from, q_to], free, motion, resolution)
             if all(free(q) for q in thinned(trajectory.position_rad, 0.5 * resolution)):
                 return trajectory
-        reason = ""
+        reason, joints = "", self.limits.joints
+        bounds = np.minimum(joints.lower_rad, q_from), np.maximum(joints.upper_rad, q_from)
         for number, attempt in enumerate(ATTEMPTS):
             # Each may use half of what is left, the last one all.
             allowed = deadline - time.monotonic()
@@ -163,9 +157,9 @@ class PathPlanner:
             keep = self._roomy(free, q_from, q_to, attempt)
             if also is not None:
                 keep = both(keep, also)
-            steps = attempt.steps * resolution
+            steps, tries = attempt.steps * resolution, self.config.shortcut_tries
             seed = self.seed + number
-            waypoints = self._search(q_from, q_to, keep, steps, allowed, seed, rounds)
+            waypoints = way(q_from, q_to, keep, bounds, steps, allowed, seed, tries, rounds)
             rounds = 0.5 * rounds
             if waypoints is None:
                 continue
@@ -238,30 +232,6 @@ class PathPlanner:
                     share = 100 * k / (len(trajectory.time_s) - 1)
                     raise PlanningError(f"straight line: {contact} at {share:.0f} % of its time")
         return trajectory
-
-    def _search(
-        self, q_from: Array, q_to: Array, free: Free, resolution_rad: float, time_s: float,
-        seed: int, rounds: float,
-    ) -> list[Array] | None:  # fmt: skip
-        joints = self.limits.joints
-        low, high = np.minimum(joints.lower_rad, q_from), np.maximum(joints.upper_rad, q_from)
-        rough = _ROUGHER * resolution_rad
-        few, until = min(rounds, _AT_ONCE_ROUNDS), time.monotonic() + time_s
-        found = [connect(q_from, q_to, free, low, high, rough, time_s, seed, few)]
-        if found == [None] and rounds > few:
-            for number in range(_WAYS_OUT_N):
-                left_s, limit = until - time.monotonic(), rounds if number == 0 else _AGAIN_ROUNDS
-                way = q_from, q_to, free, low, high, rough, left_s, seed + number, limit
-                found.append(connect(*way, narrow=True))
-                if found[-1] is None:
-                    break
-        tries = self.config.shortcut_tries
-        short = [
-            shortcut(path, free, resolution_rad, tries, np.random.default_rng(seed))
-            for path in found
-            if path is not None
-        ]
-        return min((path for path in short if path is not None), key=length, default=None)
 
     def _nothing_found(self, q_from: Array, q_to: Array, free: Free) -> str:
         at = line_contact(q_from, q_to, free, self.config.resolution_rad)

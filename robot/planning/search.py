@@ -22,6 +22,12 @@ Free = Callable[[Array], bool]
 _TIGHTEST_RAD = 0.02
 # The longest step of a search.
 _RANGE_RAD = 0.8
+# What is not found in so many rounds lies in a narrow place, as a rule.
+_AT_ONCE_ROUNDS = 200
+# There the first way found is a crooked one, more often than not, as is elsewhere one that is so
+# many times as long as the straight line: the shortest of so many is taken.
+_CROOKED, _WAYS_N, _AGAIN_ROUNDS = 1.5, 3, 2000
+_ROUGHER = 2.0  # a search's steps over those at which what it finds is looked at again
 # Shortening ends after so many tries in a row that saved less than this share of the length.
 _IN_VAIN, _WORTHWHILE = 25, 0.01
 
@@ -89,6 +95,58 @@ def _spread(n: int) -> Array:
         order += range(power // 2, n, power)
         power //= 2
     return np.array(order, dtype=np.float64)
+
+
+def way(
+    start: Array,
+    goal: Array,
+    free: Free,
+    bounds: tuple[Array, Array],
+    resolution_rad: float,
+    time_s: float,
+    seed: int,
+    tries: int,
+    rounds: float = math.inf,
+) -> list[Array] | None:
+    """Waypoints of a short free path, or None when there was none in time.
+
+    Args:
+        start: (n,) rad.
+        goal: (n,) rad.
+        free: whether joints are valid.
+        bounds: (n,) and (n,) rad, lower and upper, of the search.
+        resolution_rad: distance between checked points.
+        time_s: begin no further search after this long.
+        seed: the same seed gives the same path.
+        tries: of shortening each way.
+        rounds: of a search, at most; few of them find one way, or none.
+    """
+    until = time.monotonic() + time_s
+    found: list[list[Array]] = []
+
+    def another(number: int, most: float, narrow: bool = False) -> bool:
+        left_s, rough = until - time.monotonic(), _ROUGHER * resolution_rad
+        path = connect(start, goal, free, *bounds, rough, left_s, seed + number, most, narrow)
+        if path is None:
+            return False
+        rng = np.random.default_rng(seed + number)
+        short = shortcut(path, free, resolution_rad, tries, rng)
+        if short is not None:
+            found.append(short)
+        return True
+
+    few = min(rounds, _AT_ONCE_ROUNDS)
+    if another(0, few):
+        enough = _CROOKED * float(np.linalg.norm(goal - start))
+        for number in range(1, _WAYS_N if rounds > few else 1):
+            if found and min(map(length, found)) <= enough:
+                break
+            another(number, few)
+    elif rounds > few:
+        for number in range(_WAYS_N):
+            if not another(number, rounds if number == 0 else _AGAIN_ROUNDS, narrow=True):
+                break
+    return min(found, key=length, default=None)
 
 
 def connect(

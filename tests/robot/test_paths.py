@@ -250,12 +250,12 @@ def test_out_of_a_narrow_place_soon_and_the_same_way_again(
 ) -> None:
     """Where RRTConnect tries tens of thousands of postures, LBKPIECE needs few."""
     from envs.planning_scenes import planning_scenes
-    from robot.planning import paths
+    from robot.planning import search
 
     checker = CollisionChecker(LIMITS, KINEMATICS)
     scenes = list(planning_scenes(KINEMATICS, checker, 147, 5))
     asked: list[int] = []
-    search = paths.connect
+    connect = search.connect
 
     def counted(start, goal, free, *rest, **options):
         asked.append(0)
@@ -264,9 +264,9 @@ def test_out_of_a_narrow_place_soon_and_the_same_way_again(
             asked[-1] += 1
             return free(q)
 
-        return search(start, goal, one_more, *rest, **options)
+        return connect(start, goal, one_more, *rest, **options)
 
-    monkeypatch.setattr(paths, "connect", counted)
+    monkeypatch.setattr(search, "connect", counted)
     for number in (82, 122, 146):
         scene = scenes[number]
         assert scene.kind == "shelf"

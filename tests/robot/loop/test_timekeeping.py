@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from robot.errors import ConfigError
 from robot.loop import clock as module
 from robot.loop import meter as meters
 from robot.loop.clock import FollowingClock, PacedClock, RealClock
-from robot.loop.executor import Executor
+from robot.loop.executor import Executor, kept_awake
 from robot.loop.meter import Histogram, Meter
 from robot.loop.timing import figures_of, timing_message
 from robot.loop.typestore import decode, encode
@@ -167,3 +169,31 @@ def test_figures_go_through_a_diagnostic_message_unchanged():
     message = timing_message("control", meter.told(), 1.5)
     back = decode(encode(message), message.__msgtype__)
     assert figures_of(back) == {"control": meter.told()}
+
+
+def _held_open() -> set[Path]:
+    return {link.resolve() for link in Path("/proc/self/fd").iterdir() if link.exists()}
+
+
+def test_processors_are_kept_awake_as_long_as_the_file_is_open(tmp_path):
+    device = tmp_path / "cpu_dma_latency"
+    device.write_bytes(struct.pack("i", 2_000_000_000))
+    with kept_awake(device) as awake:
+        assert awake
+        assert device in _held_open()
+        assert device.read_bytes() == struct.pack("i", 0)
+    assert device not in _held_open()
+
+
+def test_a_system_that_cannot_be_asked_to_stay_awake_is_no_error(tmp_path):
+    with kept_awake(tmp_path / "none") as awake:
+        assert not awake
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_fails_meanwhile_is_told_and_the_processors_may_sleep_again(tmp_path):
+    device = tmp_path / "cpu_dma_latency"
+    device.write_bytes(b"\0" * 4)
+    with pytest.raises(OSError, match="of the loop"), kept_awake(device):
+        raise OSError("of the loop")
+    assert device not in _held_open()
