@@ -178,6 +178,7 @@ def _shown(beside: Beside) -> Table:
         table.add_row(f"{key}{unit}", str(control.get(key, "-")), str(machine.get(key, "-")))
     for key in ("period", "jitter", "work", "image_to_command", "policy_round_trip"):
         table.add_row(f"{key}, ms (p50, p99, max)", _times(control, key), _times(machine, key))
+    table.add_row("stolen by a host", "", f"{100.0 * machine.get('stolen_share', 0.0):.2f} %")
     level, reason = standing.verdict
     table.add_row("verdict", ("OK", "SCALE", "HALT")[min(level, 2)], "")
     if reason:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from robot.errors import ConfigError
 from robot.loop import clock as module
 from robot.loop import meter as meters
+from robot.loop import pulse as pulses
 from robot.loop.clock import FollowingClock, PacedClock, RealClock
 from robot.loop.executor import Executor, kept_awake
 from robot.loop.meter import Histogram, Meter
@@ -197,3 +198,50 @@ def test_what_fails_meanwhile_is_told_and_the_processors_may_sleep_again(tmp_pat
     with pytest.raises(OSError, match="of the loop"), kept_awake(device):
         raise OSError("of the loop")
     assert device not in _held_open()
+
+
+@pytest.mark.parametrize(
+    ("text", "stolen_s"),
+    [
+        ("cpu  106443 1148 3525 25884 190 0 63 66611 7 9\ncpu0 1 1 1 1 1 1 1 33305 0 0\n", 666.11),
+        ("cpu  106443 1148 3525 25884\n", 0.0),  # a kernel that does not tell
+        ("cpu  a b c d e f g h i j\n", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_stolen_time_is_that_of_all_processors(tmp_path, monkeypatch, text, stolen_s):
+    file = tmp_path / "stat"
+    file.write_text(text)
+    monkeypatch.setattr(pulses, "_STAT", file)
+    monkeypatch.setattr(pulses.os, "sysconf", {"SC_CLK_TCK": 100}.__getitem__)
+    assert pulses.stolen_s() == pytest.approx(stolen_s)
+    monkeypatch.setattr(pulses, "_STAT", tmp_path / "none")
+    assert pulses.stolen_s() == 0.0
+
+
+def test_the_empty_loop_tells_how_much_the_host_took(monkeypatch):
+    class Bus:
+        gone = False
+
+        def __init__(self):
+            self.told = []
+
+        def subscribe(self, _):
+            return ()
+
+        def pump(self):
+            pass
+
+        def publish(self, topic, message, stamp_s):
+            self.told.append(figures_of(message)["machine"])
+            self.gone = len(self.told) == 2
+
+    taken = iter([3.0, 3.1, 3.2])
+    monkeypatch.setattr(pulses, "stolen_s", lambda: next(taken))
+    monkeypatch.setattr(pulses, "be_urgent", lambda: False)
+    monkeypatch.setattr(pulses.os, "cpu_count", lambda: 2)
+    bus = Bus()
+    pulses.pulse(bus, 240.0)
+    assert [told["ticks"] for told in bus.told] == [240, 480]
+    # A tenth of a second in each of two seconds of two processors.
+    assert [told["stolen_share"] for told in bus.told] == pytest.approx([0.05, 0.05], rel=0.1)
