@@ -10,6 +10,7 @@ import numpy as np
 from envs.objects import ObjectModel
 from envs.physics import PhysicsConfig
 from envs.station import Station
+from envs.world import TRAY
 from robot.errors import SteadyhandError
 from robot.execution.grasp import GraspLoopConfig
 from robot.execution.scripted import ScriptedPolicy
@@ -41,7 +42,7 @@ def weigh_boxes(
         player, picker = station.player, station.picker
         estimator = PayloadEstimator(station.loop.kinematics)
         _empty(station, seed)
-        picker.checker.set_scene(None, picker.placing.walls)
+        picker.checker.set_scene(None, TRAY.walls)
         left = tare(player, picker.paths, estimator, np.random.default_rng(seed))
         rows = []
         for mass in masses_kg:

@@ -139,7 +139,7 @@ class Beside:
             seed=setup.seed,
         )
         self.picker.around.closed = tuple(zone.box for zone in setup.safety.keep_out)
-        self.arm.see(self.picker.placing.walls)  # before the first tick that counts
+        self.arm.see(TRAY.walls)  # before the first tick that counts
         self.machine = PickMachine(self.picker, MachineConfig(), self._tell)
         self._tables = 0
 

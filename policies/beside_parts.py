@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,15 +86,22 @@ def control(bus: Bus, setup: LoopSetup) -> None:
     """The controller's process."""
     bundle = Bundle.load(setup.bundle)
     limits = load_limits(bundle.limits_path)
-    kept: dict[str, Any] = {"novelty": bundle.novelty(), "safety": setup.safety}
+    cell = partial(
+        Cell,
+        bus,
+        limits=limits,
+        lockstep=setup.lockstep,
+        rates=setup.rates,
+        watches=setup.watches,
+        novelty=bundle.novelty(),
+        safety=setup.safety,
+    )
     if setup.robot == "ros2":
-        arm, guarded = _dds(setup), not setup.shadow
-        Cell(bus, arm, limits, False, setup.rates, setup.watches, guarded=guarded, **kept).run()
+        cell(_dds(setup), lockstep=False, guarded=not setup.shadow).run()
         return
     models, world = object_set(setup.objects), physics(setup.physics)
     plant = SimPlant(bus, models, world, limits, setup.pace, setup.speed, setup.drop)
-    latency_s = WatchConfig().latency_s
-    Cell(bus, plant, limits, setup.lockstep, setup.rates, setup.watches, latency_s, **kept).run()
+    cell(plant, latency_s=WatchConfig().latency_s).run()
 
 
 def _dds(setup: LoopSetup) -> Any:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from envs.faults.fault import Fault, Told
 from envs.faults.injector import Injector
 from envs.faults.surroundings import drag, over
+from envs.world import TRAY
 from robot.kinematics import Kinematics
 from robot.limits import RobotLimits
 from robot.planning.collision import CollisionChecker
@@ -261,7 +262,7 @@ class Folded(Driven):
         """Find joints at which something touches that must not."""
         super().begin(run)
         checker = CollisionChecker(self._limits, self._kinematics)
-        checker.set_scene(None, run.station.picker.placing.walls)
+        checker.set_scene(None, TRAY.walls)
         joints = self._joints
         hand = set(checker.shapes.hand)
         self._to: Array = self._last

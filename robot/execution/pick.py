@@ -103,9 +103,10 @@ class Picker:
         self.ranking = GraspRanking(limits.gripper, scorer, planner)
         self.checker = CollisionChecker(limits, loop.kinematics)
         self.paths = PathPlanner(limits, loop.kinematics, self.checker, seed)
-        self.placing = PlacePlanner(loop.kinematics, self.checker, self.paths, self.config.tray)
         #: The scene that paths are planned in; declare there what stands on the table.
-        self.around = SceneModel(self.checker, self.placing.walls)
+        self.around = SceneModel(self.checker, self.config.tray.walls)
+        parts = (loop.kinematics, self.checker, self.paths, self.around)
+        self.placing = PlacePlanner(*parts, self.config.tray)
         self.begin_episode(seed)
 
     def begin_episode(self, seed: int) -> None:
@@ -339,13 +340,14 @@ class Picker:
         self.player.play(way)
 
     def _way_to_tray(self, candidate: GraspCandidate, obj: ObjectState | None) -> Trajectory:
-        self.around.show(self._scene, candidate)
-        self.player.see(self.checker.boxes)
-        return self.placing.path(self.player.q_sent, candidate, obj, len(self.around.put_down))
+        try:
+            return self.placing.path(self.player.q_sent, candidate, obj, self._scene)
+        finally:
+            self.player.see(self.checker.boxes)
 
     def _way(self, q: Array, look: Look | None, opening_m: float | None = None) -> Trajectory:
         """A free way to joints (n,) rad; raises ``PlanningError`` where there is none."""
-        self.around.show(look)
+        self.around.show(look, highest_m=self.placing.passed_m)
         self.player.see(self.checker.boxes)
         self.checker.set_hand(opening_m)
         return self.paths.to_joints(self.player.q_sent, q)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,14 @@ class Box:
     def top_m(self) -> float:
         """Height of its upper side."""
         return self.center_m[2] + 0.5 * self.size_m[2]
+
+    def cut(self, top_m: float) -> Box:
+        """What of it is no higher than ``top_m``, which is above its underside."""
+        if self.top_m <= top_m:
+            return self
+        (x, y, _), (along, across, _) = self.center_m, self.size_m
+        middle_m, height_m = 0.5 * (self.bottom_m + top_m), top_m - self.bottom_m
+        return replace(self, center_m=(x, y, middle_m), size_m=(along, across, height_m))
 
     def covers(self, x_m: Array, y_m: Array, beside_m: float = 0.0) -> NDArray[np.bool_]:
         """Whether points of the table's plane lie in the footprint, or at most so far beside it.

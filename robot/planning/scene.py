@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -43,11 +44,11 @@ class SceneModel:
         self.closed: tuple[Box, ...] = ()
         #: What the configuration says stands on this table.
         self.declared = tuple(declared)
-        #: What lies where the arm put it.
+        #: What lies where the arm put it, as high as it can be.
         self.put_down: tuple[Box, ...] = ()
         #: Cells that no camera saw are taken to be filled up to here, m; None: as estimated.
         self.unseen_m: float | None = None
-        self._shown: tuple[Look | None, GraspCandidate | None] = (None, None)
+        self._shown: tuple[Look | None, GraspCandidate | None, float] = (None, None, math.inf)
         self._news = False
 
     def appear(self, box: Box) -> None:
@@ -66,9 +67,20 @@ class SceneModel:
                 return contact
         return None
 
-    def show(self, look: Look | None, held: GraspCandidate | None = None) -> None:
-        """Let the checker know what a look saw, but for what is held."""
-        self._shown, self._news = (look, held), False
+    def show(
+        self,
+        look: Look | None,
+        held: GraspCandidate | None = None,
+        highest_m: float = math.inf,
+    ) -> None:
+        """Let the checker know what a look saw, but for what is held.
+
+        Args:
+            look: what the cameras saw; None for nothing.
+            held: the grasp that holds something: that is not in the way.
+            highest_m: what was put down counts as no higher than this.
+        """
+        self._shown, self._news = (look, held, highest_m), False
         cleared: list[Box] = []
         if look is not None and held is not None:
             x, y, _ = held.X_world_grasp.position_m
@@ -77,7 +89,8 @@ class SceneModel:
         if heights is not None and self.unseen_m is not None:
             filled = np.maximum(heights.height_m, np.float32(self.unseen_m))
             heights = replace(heights, height_m=np.where(heights.seen, heights.height_m, filled))
-        solid = [*self._always, *self.declared, *self.put_down]
+        there = [box.cut(highest_m) for box in self.put_down]
+        solid = [*self._always, *self.declared, *there]
         self._checker.set_scene(heights, solid, cleared, self.closed)
 
     def drawn_on(self, look: Look) -> Look:
