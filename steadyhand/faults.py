@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any, Optional, cast
+from typing import Annotated, Any, Optional
 
 import typer
 
 from policies.bundle.format import Bundle, shipped
-from policies.evaluation.faults import Campaign, CampaignName, default_out, run_campaign
+from policies.evaluation.faults import CAMPAIGNS, Campaign, default_out, run_campaign
 from policies.evaluation.novelty import calibrate as calibrate_novelty
 from policies.evaluation.novelty import least_picks, observe_picks
 from policies.evaluation.soak import soak as run_soak
@@ -21,7 +21,11 @@ from steadyhand.console import ERR, Json, Seed, Workers, emit, progress
 
 def faults(
     campaign: Annotated[
-        str, typer.Option(help="quick: every kind once; full: in every phase, again and again.")
+        str,
+        typer.Option(
+            help="quick: every kind once; full: in every phase, again and again; "
+            "nominal: none, but every pick once more with no monitor."
+        ),
     ] = "quick",
     without: Annotated[
         Optional[list[str]],  # noqa: UP045 (typer reads the annotation at run time)
@@ -82,15 +86,15 @@ def faults(
             "novelty",
         )
         return
-    if campaign not in ("quick", "full"):
-        raise ConfigError(f"campaign: expected quick or full, got {campaign!r}")
-    which = cast("CampaignName", campaign)
-    plan = Campaign(which, seed, tuple(without or ()), tuple(kind or ()), source)
+    if campaign not in CAMPAIGNS:
+        raise ConfigError(f"campaign: expected one of {', '.join(CAMPAIGNS)}, got {campaign!r}")
+    plan = Campaign(campaign, seed, tuple(without or ()), tuple(kind or ()), source)
     runs_file = out or default_out(plan)
     if fresh:
         runs_file.unlink(missing_ok=True)
     began = time.monotonic()
-    with progress("faults", len(plan.plan())) as bar:
+    runs = len(plan.plan()) * (2 if campaign == "nominal" else 1)
+    with progress("faults", runs) as bar:
         result = run_campaign(plan, workers, runs_file, lambda _: bar.advance(bar.task_ids[0]))
     result["wall_s"] = round(time.monotonic() - began, 1)
     result["runs_file"] = str(runs_file)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from policies.bundle.format import Bundle, shipped
 from policies.bundle.manifest import NAME as MANIFEST
 from policies.bundle.watch import BundleWatch
 from policies.edge.runtime import EdgePolicy
+from policies.evaluation.statistics import paired_difference
 from policies.provenance import git_commit
 from robot.errors import ConfigError
 from robot.limits import load_limits
@@ -35,8 +36,9 @@ from robot.loop.log import RunLog
 from robot.safety.config import SafetyConfig
 from robot.safety.suite import NAMES
 
-CampaignName = Literal["quick", "full"]
-_NOMINAL = {"quick": 24, "full": 1000}
+CampaignName = Literal["quick", "full", "nominal"]
+CAMPAIGNS: tuple[CampaignName, ...] = get_args(CampaignName)
+_NOMINAL = {"quick": 24, "full": 1000, "nominal": 500}
 _FULL_RUNS_A_PHASE = 6
 
 
@@ -73,7 +75,8 @@ class Campaign:
     """What is run.
 
     Attributes:
-        name: ``quick``: every kind once; ``full``: every kind in every phase, several times.
+        name: ``quick``: every kind once; ``full``: every kind in every phase, several times;
+            ``nominal``: none, but every pick once more with no monitor at all.
         seed: fixes everything.
         without: monitors that are switched off.
         kinds: only these; all when empty.
@@ -94,6 +97,8 @@ class Campaign:
             unknown = [name for name in given if name not in known]
             if unknown:
                 raise ConfigError(f"no {what} is called {unknown[0]!r}; known: {', '.join(known)}")
+        if self.name == "nominal" and self.kinds:
+            raise ConfigError("campaign nominal has no faults; leave out their kinds")
 
     def plan(self) -> list[tuple[str, str, int]]:
         """(kind, phase, seed) of every run; the kind is empty for a nominal pick."""
@@ -101,7 +106,7 @@ class Campaign:
         if not self.calibrated:
             kinds = [k for k in kinds if k.monitor != "novelty"]
         out = []
-        for number, kind in enumerate(kinds):
+        for number, kind in enumerate(kinds if self.name != "nominal" else ()):
             if self.name == "quick":
                 phase = kind.phases[(self.seed + number) % len(kind.phases)]
                 out.append((kind.name, phase, self.seed))
@@ -192,6 +197,27 @@ def run_campaign(
         out: a JSON-lines file of runs; those already there are not run again.
         on_run: called after each, for progress.
     """
+    runs, facts = _run_all(campaign, workers, out, on_run)
+    result = summary(runs) | {
+        "campaign": campaign.name,
+        "seed": campaign.seed,
+        "without": list(campaign.without),
+        "novelty_calibrated": campaign.calibrated,
+        **facts,
+    }
+    if campaign.name == "nominal":
+        bare = replace(campaign, without=NAMES)
+        others, _ = _run_all(bare, workers, out, on_run)
+        won, won_bare = ([r.outcome == "success" for r in each] for each in (runs, others))
+        difference = paired_difference(won, won_bare).as_dict()
+        result["beside_no_monitor"] = {"successes": sum(won_bare), **difference}
+    return result
+
+
+def _run_all(
+    campaign: Campaign, workers: int, out: Path | None, on_run: Callable[[Run], None] | None
+) -> tuple[list[Run], dict[str, Any]]:
+    """Every run of the plan, in its order, and what they were made with."""
     facts = {
         "git_commit": git_commit(),
         "safety": digest(campaign.safety()),
@@ -209,13 +235,7 @@ def run_campaign(
             _append(out, facts, run)
         if on_run is not None:
             on_run(run)
-    return summary([done[item] for item in plan]) | {
-        "campaign": campaign.name,
-        "seed": campaign.seed,
-        "without": list(campaign.without),
-        "novelty_calibrated": campaign.calibrated,
-        **facts,
-    }
+    return [done[item] for item in plan], facts
 
 
 def summary(runs: Sequence[Run]) -> dict[str, Any]:

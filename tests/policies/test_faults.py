@@ -10,6 +10,7 @@ from envs.faults.injector import Injector
 from envs.faults.observer import Observer
 from envs.physics import physics
 from envs.station import Station
+from policies.evaluation import faults as campaigns
 from policies.evaluation.faults import ALL, Campaign, Picks, run_campaign, summary
 from robot.errors import ConfigError
 from robot.loop.log import RunLog
@@ -49,7 +50,33 @@ def test_quick_has_every_kind_once_and_full_a_thousand_runs():
     assert len(set(full)) == len(full)
 
 
+def test_nominal_has_no_faults_and_the_first_picks_of_the_full_campaign():
+    nominal = Campaign("nominal", 4).plan()
+    assert {(kind, phase) for kind, phase, _ in nominal} == {("", "")} and len(nominal) >= 500
+    full = [item for item in Campaign("full", 4).plan() if not item[0]]
+    assert nominal == full[: len(nominal)]
+
+
+def test_picks_without_a_fault_are_made_once_more_with_no_monitor(tmp_path, monkeypatch):
+    monkeypatch.setitem(campaigns._NOMINAL, "nominal", 3)
+    campaign, file, seen = Campaign("nominal", 4), tmp_path / "runs.jsonl", []
+    result = run_campaign(campaign, out=file, on_run=seen.append)
+    assert result["nominal_runs"] == 3 and result["kinds"] == 0 and len(seen) == 6
+    beside = result["beside_no_monitor"]
+    assert beside["episodes"] == 3
+    gained = beside["only_first"] - beside["only_second"]
+    assert result["nominal_successes"] - beside["successes"] == gained
+    low, high = beside["ci95"]
+    assert low <= beside["difference"] <= high and high - low > 0.2  # three say little
+    # Both halves are kept, and told apart: nothing is run again.
+    assert len(file.read_text().splitlines()) == 6
+    monkeypatch.setattr(campaigns, "Picks", None)
+    assert run_campaign(campaign, out=file) == result
+
+
 def test_unknown_names_are_refused():
+    with pytest.raises(ConfigError, match="no faults"):
+        Campaign("nominal", kinds=("command_nan",))
     with pytest.raises(ConfigError, match="monitor"):
         Campaign(without=("nose",))
     with pytest.raises(ConfigError, match="kind of fault"):
