@@ -30,6 +30,9 @@ _SPEED_SCALE = 0.8
 _PASSED_M = 0.02
 """What is carried is let go no lower than this above what was put down before."""
 
+_FLAT_M = 0.005
+"""Nothing that was put down is lower, however low the tray."""
+
 
 @dataclass(frozen=True)
 class TrayConfig:
@@ -74,7 +77,7 @@ class PlacePlanner:
     ) -> None:
         self.config = config
         #: What lies in the tray is passed at this height by what is let go at the usual one.
-        self.passed_m = config.wall_m + config.release_above_wall_m - _PASSED_M
+        self.passed_m = max(config.wall_m + config.release_above_wall_m - _PASSED_M, _FLAT_M)
         self._kinematics = kinematics
         self._checker = checker
         self._paths = paths

@@ -35,10 +35,14 @@ def upright(height_m: float, x: float = TRAY.centre_m[0], y: float = TRAY.centre
 
 @pytest.fixture
 def placing() -> PlacePlanner:
+    return planner(TRAY)
+
+
+def planner(tray: TrayConfig) -> PlacePlanner:
     checker = CollisionChecker(LIMITS, KINEMATICS)
-    around = SceneModel(checker, TRAY.walls)
+    around = SceneModel(checker, tray.walls)
     return PlacePlanner(
-        KINEMATICS, checker, PathPlanner(LIMITS, KINEMATICS, checker, 3), around, TRAY
+        KINEMATICS, checker, PathPlanner(LIMITS, KINEMATICS, checker, 3), around, tray
     )
 
 
@@ -92,6 +96,14 @@ def test_where_even_that_is_barred_it_says_so(placing):
     placing._around.declared = (lid,)
     with pytest.raises(PlanningError, match="lid"):
         carried(placing, upright(0.16))
+
+
+def test_a_mat_instead_of_a_tray_will_do() -> None:
+    low = planner(TrayConfig(wall_m=0.001, release_above_wall_m=0.0))
+    way, _ = carried(low, upright(0.06))
+    assert over_m(way) == pytest.approx(0.08, abs=2e-3)
+    low._around.show(None, highest_m=low.passed_m)  # as on the way home
+    assert min(box.size_m[2] for box in low._checker.boxes) > 0.0
 
 
 @pytest.mark.parametrize("top_m", [0.05, 0.1, 0.2, math.inf])
